@@ -1,0 +1,16 @@
+"""Facts that hold everywhere in the package and are not meant to be tuned."""
+
+PACKAGE_NAME = "grapheme_to_phoneme"
+DISTRIBUTION_NAME = "grapheme-to-phoneme"
+
+#: Exit status of ``infer`` when some words held characters that the model does not know.
+EXIT_UNKNOWN_CHARACTERS = 4
+
+#: Curly and modifier apostrophes that users and lexicons write for U+0027.
+APOSTROPHES = "\u2018\u2019\u201b\u02bc\u02b9\u2032\uff07"
+
+#: Characters without a glyph of their own that copying from the web leaves in words.
+INVISIBLE_CHARACTERS = "\u00ad\u200b\u2060\ufeff"
+
+#: The model file of a run.
+MODEL_FILENAME = "model.onnx"

@@ -1,0 +1,1 @@
+"""Lexicons: obtaining, reading, normalising, splitting and writing them."""

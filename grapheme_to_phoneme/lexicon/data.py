@@ -1,0 +1,130 @@
+"""The lexicons that a configuration names, read and checked."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from grapheme_to_phoneme.errors import UserError
+from grapheme_to_phoneme.lexicon.entries import Entry, group_by_spelling, ungroup
+from grapheme_to_phoneme.lexicon.preprocessing import (
+    build_normalization,
+    check_split_hashes,
+    ensure_prepared,
+    strips_stress,
+)
+from grapheme_to_phoneme.lexicon.reading import check_disjoint, read_lexicon
+from grapheme_to_phoneme.lexicon.splitting import hold_out, split_sha256
+from grapheme_to_phoneme.normalization import Normalization
+
+LOGGER = logging.getLogger(__name__)
+
+#: Prepared files hold spellings that were normalised when they were made.
+AS_WRITTEN = Normalization(
+    case="keep", unicode_form="keep", unify_apostrophes=False, drop_invisible=False
+)
+
+
+@dataclass(frozen=True)
+class LexiconData:
+    """What a model learns from and is scored on.
+
+    Attributes:
+        train: entries to learn from.
+        dev: entries to choose by; no spelling is in ``train`` too, unless that was allowed.
+        test: entries to report on, or None.
+        hashes: each part's SHA-256 as :func:`split_sha256` takes it.
+        language: a BCP 47 tag.
+        notation: what the phones are written in, such as ``arpabet`` or ``ipa``.
+        normalization: what spellings went through, for prediction to do the same.
+    """
+
+    train: list[Entry]
+    dev: list[Entry]
+    test: list[Entry] | None
+    hashes: dict[str, str]
+    language: str
+    notation: str
+    normalization: Normalization
+
+
+def load_data(config: DictConfig) -> LexiconData:
+    """Read the lexicons that the configuration names.
+
+    With ``data=cmudict`` they are the open split, fetched or made where it is missing; with
+    ``data=lexicon`` they are the files ``data.train_path``, ``data.dev_path`` and
+    ``data.test_path``.
+
+    Args:
+        config: the whole configuration; ``data``, ``preprocessing`` and ``storage`` are used.
+
+    Raises:
+        UserError: if a file is missing or malformed, or a word is in two parts.
+    """
+    parts = _load_prepared(config) if config.data.source == "download" else _load_files(config)
+    hashes = {name: split_sha256(part) for name, part in parts.items()}
+    if config.data.source == "download":
+        check_split_hashes(config, hashes)
+    return LexiconData(
+        train=parts["train"],
+        dev=parts["dev"],
+        test=parts.get("test"),
+        hashes=hashes,
+        language=config.data.language,
+        notation=config.data.notation,
+        normalization=build_normalization(config),
+    )
+
+
+def load_part(config: DictConfig, path: Path) -> list[Entry]:
+    """Read one lexicon file with the configuration's format, normalisation and stress.
+
+    Repeated pronunciations of a word are dropped; a word's pronunciations come together.
+
+    Raises:
+        UserError: as :func:`read_lexicon` does.
+    """
+    entries = read_lexicon(
+        path, config.data.format, build_normalization(config), strips_stress(config)
+    )
+    unique = ungroup(group_by_spelling(entries))
+    LOGGER.info(
+        "%s: %s words, %s pronunciations, %s repeated lines",
+        path,
+        f"{len({entry.spelling for entry in unique}):,}",
+        f"{len(unique):,}",
+        f"{len(entries) - len(unique):,}",
+    )
+    return unique
+
+
+def _load_prepared(config: DictConfig) -> dict[str, list[Entry]]:
+    paths = ensure_prepared(config)
+    return {name: read_lexicon(path, "tsv", AS_WRITTEN) for name, path in paths.parts.items()}
+
+
+def _load_files(config: DictConfig) -> dict[str, list[Entry]]:
+    data = config.data
+    if data.train_path is None:
+        raise UserError("data=lexicon needs a lexicon to learn from: say data.train_path=FILE")
+    parts = {"train": load_part(config, Path(data.train_path))}
+    if data.dev_path is not None:
+        parts["dev"] = load_part(config, Path(data.dev_path))
+    else:
+        split = config.preprocessing.split
+        parts["train"], parts["dev"] = hold_out(parts["train"], split.dev_fraction, split.seed)
+        LOGGER.info(
+            "no data.dev_path: %s of the words are held out to choose by (seed %s), %s entries",
+            f"{split.dev_fraction:.0%}",
+            split.seed,
+            f"{len(parts['dev']):,}",
+        )
+    if data.test_path is not None:
+        parts["test"] = load_part(config, Path(data.test_path))
+    for name, entries in parts.items():
+        if name != "train":
+            shared = check_disjoint(parts["train"], entries, name, data.allow_overlap)
+            if shared:
+                LOGGER.warning("%d words are in both train and %s", len(shared), name)
+    return parts

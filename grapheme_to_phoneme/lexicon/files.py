@@ -1,0 +1,51 @@
+"""Writing files whole or not at all, and telling whether they are the expected ones."""
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from grapheme_to_phoneme.errors import UserError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Give a binary file that takes the place of ``path`` when the block ends.
+
+    The bytes go to a temporary file in the same folder, which is made where it is missing.
+    If the block raises, ``path`` stays what it was and the temporary file is removed, so a
+    reader never sees half a file.
+
+    Raises:
+        UserError: if the folder cannot be written to or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # Not tempfile's: that would leave the final file readable by its owner alone.
+            with temporary.open("xb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; "
+            "free some space, mend the rights, or choose another folder with paths.data_dir"
+        ) from error
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

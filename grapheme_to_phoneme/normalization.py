@@ -1,0 +1,83 @@
+"""Spelling normalisation, the same for training and for inference."""
+
+import unicodedata
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+from grapheme_to_phoneme.constants import APOSTROPHES, INVISIBLE_CHARACTERS
+from grapheme_to_phoneme.errors import UserError
+
+CASES = ("lower", "upper", "keep")
+UNICODE_FORMS = ("NFC", "NFD", "NFKC", "NFKD")
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """How a spelling is brought into the form that the model was trained on.
+
+    Attributes:
+        case: ``lower``, ``upper`` or ``keep``.
+        unicode_form: a Unicode normalisation form (UAX #15), or ``keep``.
+        unify_apostrophes: whether curly and modifier apostrophes become U+0027.
+        drop_invisible: whether soft hyphens, zero-width spaces, word joiners and byte
+            order marks are dropped. Zero-width joiners carry meaning in some scripts
+            and stay.
+
+    Raises:
+        UserError: if ``case`` or ``unicode_form`` is none of the above.
+    """
+
+    case: str = "lower"
+    unicode_form: str = "NFC"
+    unify_apostrophes: bool = True
+    drop_invisible: bool = True
+
+    def __post_init__(self) -> None:
+        if self.case not in CASES:
+            raise UserError(f"unknown case '{self.case}': choose one of {', '.join(CASES)}")
+        if self.unicode_form not in (*UNICODE_FORMS, "keep"):
+            raise UserError(
+                f"unknown Unicode form '{self.unicode_form}': "
+                f"choose one of {', '.join(UNICODE_FORMS)} or keep"
+            )
+
+    @cached_property
+    def _replacements(self) -> dict[int, str]:
+        replacements = {}
+        if self.unify_apostrophes:
+            replacements.update(dict.fromkeys(map(ord, APOSTROPHES), "'"))
+        if self.drop_invisible:
+            replacements.update(dict.fromkeys(map(ord, INVISIBLE_CHARACTERS), ""))
+        return replacements
+
+    def apply(self, spelling: str) -> str:
+        """Return ``spelling`` without surrounding white space, in normal form."""
+        normalized = spelling.strip()
+        if normalized.isascii():
+            # ASCII has one form and holds nothing to replace: most words take this path.
+            return self._change_case(normalized)
+        normalized = normalized.translate(self._replacements)
+        # Changing the case can take a string out of its normal form (U+0130 does), so the
+        # form is applied last; applying it first as well lets the case see whole letters.
+        normalized = self._change_case(self._compose(normalized))
+        # Dropped characters and compatibility forms can leave white space at the ends.
+        return self._compose(normalized).strip()
+
+    def _change_case(self, text: str) -> str:
+        if self.case == "lower":
+            return text.lower()
+        return text.upper() if self.case == "upper" else text
+
+    def _compose(self, text: str) -> str:
+        if self.unicode_form == "keep":
+            return text
+        return unicodedata.normalize(self.unicode_form, text)
+
+    def to_dict(self) -> dict[str, str | bool]:
+        """Return plain values that :meth:`from_dict` accepts, for the model's metadata."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, str | bool]) -> "Normalization":
+        """Rebuild a normalisation from :meth:`to_dict`'s values."""
+        return cls(**values)
