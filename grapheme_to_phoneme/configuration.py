@@ -1,0 +1,69 @@
+"""Composes the Hydra configuration: one place that knows where the YAML files are."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grapheme_to_phoneme.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+RESOLVED_CONFIG_NAME = "config.yaml"
+OVERRIDES_NAME = "overrides.yaml"
+
+
+def config_directory() -> Path:
+    """Return the folder of the YAML configs: the wheel's own, or the repository's.
+
+    Raises:
+        UserError: if neither is there, which means a broken installation.
+    """
+    package_directory = Path(__file__).resolve().parent
+    for candidate in (package_directory / "configs", package_directory.parent / "configs"):
+        if (candidate / "config.yaml").is_file():
+            return candidate
+    raise UserError("the configs/ folder is missing: install the package again")
+
+
+def compose_config(overrides: Sequence[str]) -> "DictConfig":
+    """Compose ``config.yaml`` with Hydra overrides such as ``trainer.max_epochs=3``.
+
+    Raises:
+        UserError: if an override names a key or a choice that does not exist, with
+            Hydra's own first line of explanation.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with initialize_config_dir(config_dir=str(config_directory()), version_base="1.3"):
+            return compose(config_name="config", overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        explanation = "; ".join(lines[:2]) if lines else type(error).__name__
+        raise UserError(f"configuration: {explanation}") from error
+
+
+def save_config(config: "DictConfig", overrides: Sequence[str], run_directory: Path) -> None:
+    """Write the resolved configuration and the overrides it came from beside a run."""
+    from omegaconf import OmegaConf
+
+    run_directory.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, run_directory / RESOLVED_CONFIG_NAME, resolve=True)
+    OmegaConf.save(OmegaConf.create(list(overrides)), run_directory / OVERRIDES_NAME)
+
+
+def load_overrides(run_directory: Path) -> list[str]:
+    """Read the overrides of a run that :func:`save_config` wrote.
+
+    Raises:
+        UserError: if ``run_directory`` holds no run.
+    """
+    from omegaconf import OmegaConf
+
+    path = run_directory / OVERRIDES_NAME
+    if not path.is_file():
+        raise UserError(f"{run_directory} is no training run: it has no {OVERRIDES_NAME}")
+    return list(OmegaConf.load(path))

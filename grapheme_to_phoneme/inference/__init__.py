@@ -1,0 +1,1 @@
+"""Prediction with NumPy and ONNX Runtime alone."""

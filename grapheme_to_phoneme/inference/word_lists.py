@@ -1,0 +1,164 @@
+"""Pronounces word lists of any size: a line in, a line out, in constant memory."""
+
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+from grapheme_to_phoneme.errors import UserError
+from grapheme_to_phoneme.inference.pronouncer import Alternative, Pronouncer, Pronunciation
+
+#: Stands for standard input or output.
+STANDARD_STREAM = "-"
+
+#: Bytes that are no UTF-8 pass through Python strings in this form and come out unchanged.
+UNDECODABLE = "surrogateescape"
+
+
+@dataclass
+class Report:
+    """What happened to a word list.
+
+    Attributes:
+        words: lines answered.
+        unknown: words with characters that the model does not know, and those characters;
+            only the first ``limit`` of them.
+        unknown_count: number of such words.
+        limit: how many of them to keep.
+    """
+
+    limit: int
+    words: int = 0
+    unknown: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    unknown_count: int = 0
+
+    def add(self, pronunciation: Pronunciation) -> None:
+        """Count one answer."""
+        self.words += 1
+        if pronunciation.unknown_characters:
+            self.unknown_count += 1
+            if len(self.unknown) < self.limit:
+                characters = tuple(dict.fromkeys(pronunciation.unknown_characters))
+                self.unknown.append((pronunciation.word, characters))
+
+
+def read_words(file: BinaryIO, longest_line: int) -> Iterator[str]:
+    """Yield the words of a file, one a line, without line ends and a byte order mark.
+
+    Invalid UTF-8 is kept as lone surrogates. Of a line with more than ``longest_line`` bytes
+    only the beginning is kept, so that no file can fill the memory.
+    """
+    is_first = True
+    while line := file.readline(longest_line):
+        rest = line
+        while len(rest) == longest_line and not rest.endswith(b"\n"):
+            rest = file.readline(longest_line)
+        if is_first:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+            is_first = False
+        yield line.rstrip(b"\r\n").decode("utf-8", UNDECODABLE)
+
+
+def pronounce_stream(
+    pronouncer: Pronouncer,
+    words: Iterable[str],
+    write: Callable[[str], object],
+    n_best: int,
+    beam_size: int | None,
+    words_per_batch: int,
+    report: Report,
+) -> None:
+    """Pronounce words batch by batch and write a line for each, in their order.
+
+    Args:
+        pronouncer: the model.
+        words: the words; they are taken as they are needed.
+        write: takes a finished line with its line end.
+        n_best: pronunciations per word, one line each.
+        beam_size: see :meth:`Pronouncer.pronounce`.
+        words_per_batch: words held in memory.
+        report: counts the answers.
+    """
+    remaining = iter(words)
+    while batch := list(islice(remaining, words_per_batch)):
+        for answer in pronouncer.pronounce(batch, n_best, beam_size):
+            report.add(answer)
+            write(format_lines(answer, n_best))
+
+
+def format_lines(answer: Pronunciation, n_best: int) -> str:
+    """Return the output of a word: ``word<TAB>phones``, a line each, with its line ends.
+
+    With ``n_best`` above one, every line ends with a tab and the probability.
+    """
+    # A tab or line end inside a word would make two columns or lines of it.
+    word = answer.word.translate({ord("\t"): " ", ord("\r"): " ", ord("\n"): " "})
+    if n_best == 1:
+        return f"{word}\t{' '.join(answer.phones)}\n"
+    ranked = (Alternative(answer.phones, answer.probability), *answer.alternatives)
+    return "".join(
+        f"{word}\t{' '.join(choice.phones)}\t{choice.probability:.6f}\n" for choice in ranked
+    )
+
+
+@contextmanager
+def open_input(path: str) -> Iterator[BinaryIO]:
+    """Open a word list, or standard input for ``-``.
+
+    Raises:
+        UserError: if the file cannot be read.
+    """
+    if path == STANDARD_STREAM:
+        yield sys.stdin.buffer
+        return
+    try:
+        file = Path(path).open("rb")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    with file:
+        yield file
+
+
+@contextmanager
+def open_output(path: str) -> Iterator[Callable[[str], object]]:
+    """Open the output, or standard output for ``-``; give what writes a line to it.
+
+    A file appears under its name when it is whole; before, ``.partial`` is added to it.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    if path == STANDARD_STREAM:
+        yield lambda line: sys.stdout.buffer.write(line.encode("utf-8", UNDECODABLE))
+        sys.stdout.buffer.flush()
+        return
+    target = Path(path)
+    partial = target.with_name(target.name + ".partial")
+    try:
+        with partial.open("w", encoding="utf-8", errors=UNDECODABLE, newline="") as file:
+            yield file.write
+        partial.replace(target)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def describe_character(character: str) -> str:
+    """Return a character with its code point and name, fit for a message."""
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"byte 0x{code - 0xDC00:02X} (not UTF-8)"
+    name = unicodedata.name(character, "no name")
+    shown = f"'{character}' " if character.isprintable() else ""
+    return f"{shown}U+{code:04X} {name}"
+
+
+def printable(word: str, longest: int = 40) -> str:
+    """Return a word for a message: shortened, with escapes for what cannot be shown."""
+    shown = word if len(word) <= longest else word[:longest] + "…"
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in shown
+    )

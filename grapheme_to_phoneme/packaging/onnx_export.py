@@ -1,0 +1,389 @@
+"""Writes a model as one ONNX file: spellings in, pronunciations and probabilities out.
+
+PyTorch exports the two parts of the network, the encoder with all that can be computed for
+every letter at once and one step of the decoder. This module joins them with the standard's own
+operators: ``Tokenizer`` and ``LabelEncoder`` turn spellings into letter ids, a ``Scan`` over the
+letters runs the beam search with the step as its body, a second ``Scan``, backwards, follows the
+best paths, and a ``Loop`` joins their phones into strings.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from grapheme_to_phoneme.constants import DISTRIBUTION_NAME
+from grapheme_to_phoneme.inference.metadata import ModelMetadata
+from grapheme_to_phoneme.training.alphabets import PADDING_ID, START_ID, Alphabets
+from grapheme_to_phoneme.training.network import Network
+
+LOGGER = logging.getLogger(__name__)
+
+OPSET = 20
+ML_OPSET = 4
+#: Understood by every ONNX Runtime that has the operator set above.
+IR_VERSION = 9
+#: What ONNX Runtime calls its own operators, the Tokenizer among them.
+CONTRIBUTED_DOMAIN = "com.microsoft"
+ML_DOMAIN = "ai.onnx.ml"
+
+WORDS = "words"
+BEAM_SIZE = "beam_size"
+PRONUNCIATIONS = "pronunciations"
+LOG_PROBABILITIES = "log_probabilities"
+CHUNKS = "chunks"
+
+
+class _Preparation(nn.Module):
+    """The encoder, and what the decoder computes for all letters at once."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, letters: Tensor) -> tuple[Tensor, Tensor]:
+        return self.network.decoder.prepare(self.network.encoder(letters))
+
+
+class _Step(nn.Module):
+    """One step of the decoder, with the history table computed once and for all."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.decoder = network.decoder
+        self.register_buffer("table", network.decoder.history_table().detach())
+
+    def forward(
+        self, gates: Tensor, hidden: Tensor, previous: Tensor, state: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return self.decoder.step(self.table, gates, hidden, previous, state)
+
+
+def build_model(network: Network, alphabets: Alphabets, metadata: ModelMetadata) -> ModelProto:
+    """Build the ONNX model of a network.
+
+    Its inputs are ``words``, normalised spellings as strings, shape (batch,), and
+    ``beam_size``, the number of hypotheses, 64-bit integers, shape (1,). Letters that the model
+    does not know are passed over. Its outputs, best hypothesis first:
+
+    - ``pronunciations``: phones separated by spaces, strings, (batch, beam);
+    - ``log_probabilities``: natural logarithms, float32, (batch, beam);
+    - ``chunks``: the phones that each letter gave, strings, (batch, beam, letters), empty for
+      silent letters and beyond a word's end.
+    """
+    network = network.eval().cpu()
+    preparation = _export(
+        _Preparation(network),
+        {"letters": torch.tensor([[1, 1, 1], [1, 1, 0]])},
+        ("all_gates", "all_hidden"),
+        {"letters": {0: "batch", 1: "length"}},
+        "prepare_",
+    )
+    gates, hidden = network.decoder.prepare(torch.zeros(2, 1, network.dimensions.encoder_size))
+    step = _export(
+        _Step(network),
+        {
+            "gates": gates.detach(),
+            "hidden": hidden.detach(),
+            "previous": torch.zeros(2, 3, dtype=torch.int64),
+            "state": torch.zeros(2, 3, network.dimensions.decoder_size),
+        },
+        ("step_log_probabilities", "advanced"),
+        {
+            "gates": {0: "batch"},
+            "hidden": {0: "batch"},
+            "previous": {0: "batch", 1: "beam"},
+            "state": {0: "batch", 1: "beam"},
+        },
+        "step_",
+    )
+    state_size = network.dimensions.decoder_size
+    nodes = [
+        *_letter_ids(alphabets),
+        *preparation.graph.node,
+        *_initial_beam(state_size),
+        _search_scan(step, state_size),
+        *_trace(),
+        *_spell_out(alphabets),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "grapheme_to_phoneme",
+        [
+            helper.make_tensor_value_info(WORDS, TensorProto.STRING, ["batch"]),
+            helper.make_tensor_value_info(BEAM_SIZE, TensorProto.INT64, [1]),
+        ],
+        [
+            helper.make_tensor_value_info(PRONUNCIATIONS, TensorProto.STRING, ["batch", "beam"]),
+            helper.make_tensor_value_info(LOG_PROBABILITIES, TensorProto.FLOAT, ["batch", "beam"]),
+            helper.make_tensor_value_info(CHUNKS, TensorProto.STRING, ["batch", "beam", "length"]),
+        ],
+        initializer=[*preparation.graph.initializer, *step.graph.initializer, *_constants()],
+    )
+    model = helper.make_model(
+        graph,
+        opset_imports=[
+            helper.make_opsetid("", OPSET),
+            helper.make_opsetid(ML_DOMAIN, ML_OPSET),
+            helper.make_opsetid(CONTRIBUTED_DOMAIN, 1),
+        ],
+        ir_version=IR_VERSION,
+        producer_name=DISTRIBUTION_NAME,
+        producer_version=metadata.package_version,
+    )
+    helper.set_model_props(model, metadata.to_properties())
+    return model
+
+
+def write_model(model: ModelProto, path: Path) -> None:
+    """Write a model so that ``path`` is never half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    onnx.save_model(model, partial)
+    partial.replace(path)
+
+
+def _export(
+    module: nn.Module,
+    examples: dict[str, Tensor],
+    outputs: Sequence[str],
+    dynamic_shapes: dict[str, dict[int, str]],
+    prefix: str,
+) -> ModelProto:
+    """Export a module with PyTorch; ``prefix`` keeps inner names apart from the rest."""
+    # It warns of every operator of torchvision, which nobody here has asked for.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    program = torch.onnx.export(
+        module.eval(),
+        kwargs=examples,
+        input_names=list(examples),
+        output_names=list(outputs),
+        dynamic_shapes=dynamic_shapes,
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    model = onnx.compose.add_prefix(program.model_proto, prefix)
+    _rename(model.graph, {prefix + name: name for name in (*examples, *outputs)})
+    return model
+
+
+def _rename(graph: GraphProto, names: dict[str, str]) -> None:
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        value.name = names.get(value.name, value.name)
+
+
+def _constants() -> list[TensorProto]:
+    values = {
+        "one": np.array([1], dtype=np.int64),
+        "two": np.array([2], dtype=np.int64),
+        "flat": np.array([0, -1], dtype=np.int64),
+        "scalar_zero": np.array(0, dtype=np.int64),
+        "scalar_one": np.array(1, dtype=np.int64),
+        "padding": np.array(PADDING_ID, dtype=np.int64),
+        "start": np.array(START_ID, dtype=np.int64),
+        "certain": np.array(0.0, dtype=np.float32),
+        "impossible": np.array(-np.inf, dtype=np.float32),
+        "nothing": np.array("", dtype=object),
+    }
+    return [numpy_helper.from_array(value, name) for name, value in values.items()]
+
+
+def _letter_ids(alphabets: Alphabets) -> list[NodeProto]:
+    """Spellings to ids: ``words`` (batch,) to ``letters`` (batch, length), 0 for unknown."""
+    return [
+        helper.make_node(
+            "Tokenizer",
+            [WORDS],
+            ["characters"],
+            domain=CONTRIBUTED_DOMAIN,
+            mark=0,
+            mincharnum=1,
+            pad_value="",
+            separators=[""],
+        ),
+        helper.make_node(
+            "LabelEncoder",
+            ["characters"],
+            ["letters"],
+            domain=ML_DOMAIN,
+            keys_strings=list(alphabets.letters),
+            values_int64s=[alphabets.letter_ids[letter] for letter in alphabets.letters],
+            default_int64=PADDING_ID,
+        ),
+    ]
+
+
+def _initial_beam(state_size: int) -> list[NodeProto]:
+    """The beam before the first letter: one live hypothesis, the others impossible."""
+    return [
+        helper.make_node("Shape", ["letters"], ["batch_size"], start=0, end=1),
+        helper.make_node("Concat", ["batch_size", BEAM_SIZE], ["beam_shape"], axis=0),
+        _constant("state_width", [state_size]),
+        helper.make_node("Concat", ["beam_shape", "state_width"], ["state_shape"], axis=0),
+        helper.make_node("ConstantOfShape", ["state_shape"], ["first_state"]),
+        helper.make_node("Expand", ["start", "beam_shape"], ["first_previous"]),
+        helper.make_node("Squeeze", [BEAM_SIZE], ["beam_limit"]),
+        helper.make_node("Range", ["scalar_zero", "beam_limit", "scalar_one"], ["places"]),
+        helper.make_node("Equal", ["places", "scalar_zero"], ["is_first"]),
+        helper.make_node("Where", ["is_first", "certain", "impossible"], ["first_row"]),
+        helper.make_node("Expand", ["first_row", "beam_shape"], ["first_scores"]),
+        helper.make_node("Expand", ["places", "beam_shape"], ["unmoved"]),
+    ]
+
+
+def _constant(name: str, values: list[int]) -> NodeProto:
+    return helper.make_node("Constant", [], [name], value_ints=values)
+
+
+def _search_scan(step: ModelProto, state_size: int) -> NodeProto:
+    """The beam search: the same bookkeeping as ``Network.search``, letter by letter."""
+    nodes = [
+        helper.make_node("Unsqueeze", ["letter_gates", "one"], ["gates"]),
+        helper.make_node("Unsqueeze", ["letter_hidden", "one"], ["hidden"]),
+        *step.graph.node,
+        helper.make_node("Unsqueeze", ["scores", "two"], ["scores_column"]),
+        helper.make_node("Add", ["scores_column", "step_log_probabilities"], ["totals"]),
+        helper.make_node("Reshape", ["totals", "flat"], ["flat_totals"]),
+        helper.make_node("TopK", ["flat_totals", BEAM_SIZE], ["best", "found"], axis=-1),
+        helper.make_node("Shape", ["totals"], ["answers"], start=2, end=3),
+        helper.make_node("Div", ["found", "answers"], ["found_source"]),
+        helper.make_node("Mod", ["found", "answers"], ["found_answer"]),
+        helper.make_node("Add", ["found_answer", "one"], ["found_chunk"]),
+        helper.make_node("Equal", ["letter", "padding"], ["is_outside"]),
+        helper.make_node("Unsqueeze", ["is_outside", "one"], ["outside"]),
+        helper.make_node("Unsqueeze", ["outside", "two"], ["outside_state"]),
+        helper.make_node("Where", ["outside", "unmoved", "found_source"], ["source"]),
+        helper.make_node("Where", ["outside", "start", "found_chunk"], ["chosen"]),
+        helper.make_node("Where", ["outside", "scores", "best"], ["next_scores"]),
+        helper.make_node("Unsqueeze", ["source", "two"], ["source_index"]),
+        helper.make_node("GatherND", ["advanced", "source_index"], ["moved"], batch_dims=1),
+        helper.make_node("Where", ["outside_state", "state", "moved"], ["next_state"]),
+        helper.make_node("Identity", ["chosen"], ["chosen_out"]),
+    ]
+    beam = ["batch", "beam"]
+    body = helper.make_graph(
+        nodes,
+        "search_step",
+        [
+            helper.make_tensor_value_info(
+                "state", TensorProto.FLOAT, ["batch", "beam", state_size]
+            ),
+            helper.make_tensor_value_info("previous", TensorProto.INT64, beam),
+            helper.make_tensor_value_info("scores", TensorProto.FLOAT, beam),
+            helper.make_tensor_value_info("letter_gates", TensorProto.FLOAT, ["batch", None]),
+            helper.make_tensor_value_info("letter_hidden", TensorProto.FLOAT, ["batch", None]),
+            helper.make_tensor_value_info("letter", TensorProto.INT64, ["batch"]),
+        ],
+        [
+            helper.make_tensor_value_info(
+                "next_state", TensorProto.FLOAT, ["batch", "beam", state_size]
+            ),
+            helper.make_tensor_value_info("chosen", TensorProto.INT64, beam),
+            helper.make_tensor_value_info("next_scores", TensorProto.FLOAT, beam),
+            helper.make_tensor_value_info("chosen_out", TensorProto.INT64, beam),
+            helper.make_tensor_value_info("source", TensorProto.INT64, beam),
+        ],
+    )
+    return helper.make_node(
+        "Scan",
+        ["first_state", "first_previous", "first_scores", "all_gates", "all_hidden", "letters"],
+        ["last_state", "last_chunk", LOG_PROBABILITIES, "chosen_by_letter", "source_by_letter"],
+        num_scan_inputs=3,
+        scan_input_axes=[1, 1, 1],
+        body=body,
+    )
+
+
+def _trace() -> list[NodeProto]:
+    """Follow the hypotheses back from the last letter: ``chunk_ids`` (batch, beam, length)."""
+    beam = ["batch", "beam"]
+    body = helper.make_graph(
+        [
+            helper.make_node("GatherElements", ["chosen", "place"], ["chunk_id"], axis=1),
+            helper.make_node("GatherElements", ["source", "place"], ["next_place"], axis=1),
+        ],
+        "trace_step",
+        [
+            helper.make_tensor_value_info(name, TensorProto.INT64, beam)
+            for name in ("place", "chosen", "source")
+        ],
+        [
+            helper.make_tensor_value_info(name, TensorProto.INT64, beam)
+            for name in ("next_place", "chunk_id")
+        ],
+    )
+    scan = helper.make_node(
+        "Scan",
+        ["unmoved", "chosen_by_letter", "source_by_letter"],
+        ["first_place", "chunk_ids"],
+        num_scan_inputs=2,
+        scan_input_directions=[1, 1],
+        scan_output_directions=[1],
+        scan_output_axes=[2],
+        body=body,
+    )
+    return [scan]
+
+
+def _spell_out(alphabets: Alphabets) -> list[NodeProto]:
+    """Turn chunk ids into the phones of every letter and of the whole word.
+
+    A chunk is joined with a space before it unless nothing was said before it.
+    """
+    texts = [" ".join(chunk) for chunk in alphabets.chunks]
+    ids = [alphabets.chunk_ids[chunk] for chunk in alphabets.chunks]
+    spaced_offset = max(ids) + 1
+    says_something = [int(bool(text)) for text in texts]
+    body = helper.make_graph(
+        [
+            helper.make_node("Gather", ["pieces", "place"], ["piece"], axis=2),
+            helper.make_node("StringConcat", ["text", "piece"], ["next_text"]),
+            helper.make_node("Identity", ["go_on"], ["still_go_on"]),
+        ],
+        "join_step",
+        [
+            helper.make_tensor_value_info("place", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("text", TensorProto.STRING, ["batch", "beam"]),
+        ],
+        [
+            helper.make_tensor_value_info("still_go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next_text", TensorProto.STRING, ["batch", "beam"]),
+        ],
+    )
+    return [
+        _label_encoder("chunk_ids", CHUNKS, ids, values_strings=texts, default_string=""),
+        _label_encoder("chunk_ids", "says", ids, values_int64s=says_something, default_int64=0),
+        helper.make_node("CumSum", ["says", "two"], ["said_before"], exclusive=1),
+        helper.make_node("Greater", ["said_before", "scalar_zero"], ["follows"]),
+        _constant("spaced_offset", [spaced_offset]),
+        helper.make_node("Where", ["follows", "spaced_offset", "scalar_zero"], ["spacing"]),
+        helper.make_node("Add", ["chunk_ids", "spacing"], ["piece_ids"]),
+        _label_encoder(
+            "piece_ids",
+            "pieces",
+            [*ids, *(index + spaced_offset for index in ids)],
+            values_strings=[*texts, *(" " + text if text else "" for text in texts)],
+            default_string="",
+        ),
+        helper.make_node("Shape", ["chunk_ids"], ["chunk_count"], start=2, end=3),
+        helper.make_node("Squeeze", ["chunk_count"], ["rounds"]),
+        helper.make_node("Expand", ["nothing", "beam_shape"], ["no_text"]),
+        # A Loop, since a Scan hands StringConcat strings of an earlier round to append to.
+        helper.make_node("Loop", ["rounds", "", "no_text"], [PRONUNCIATIONS], body=body),
+    ]
+
+
+def _label_encoder(source: str, target: str, keys: list[int], **attributes: object) -> NodeProto:
+    return helper.make_node(
+        "LabelEncoder", [source], [target], domain=ML_DOMAIN, keys_int64s=keys, **attributes
+    )

@@ -1,0 +1,1 @@
+"""From entries to a checkpoint: alignment, data module, network, Lightning module, charts."""

@@ -1,0 +1,149 @@
+"""Callbacks: what Lightning has, put together from the configuration, and two small ones."""
+
+import logging
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EMAWeightAveraging,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ThroughputMonitor,
+    TQDMProgressBar,
+)
+from omegaconf import DictConfig
+
+from grapheme_to_phoneme.training.data_module import Batch
+
+LOGGER = logging.getLogger(__name__)
+
+CHECKPOINT_DIRECTORY = "checkpoints"
+BEST_CHECKPOINT = "best"
+LAST_CHECKPOINT = "last"
+
+
+def words_in(batch: Batch) -> int:
+    """Return the number of words of a batch, for the throughput."""
+    return len(batch["letters"])
+
+
+class TimeLeft(Callback):
+    """Measures how long the steps of this process took and what the rest will take.
+
+    Validation counts as part of the steps around it.
+    """
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock: steps made before a run was resumed took no time here."""
+        self._start_time = time.monotonic()
+        self._start_step = trainer.global_step
+
+    def seconds(self, trainer: pl.Trainer) -> float | None:
+        """Return the estimated seconds left, or None before the first step."""
+        done = trainer.global_step - self._start_step
+        if not done:
+            return None
+        left = float(trainer.estimated_stepping_batches) - trainer.global_step
+        return (time.monotonic() - self._start_time) / done * left
+
+
+class TrainingProgressBar(TQDMProgressBar):
+    """Lightning's bar of an epoch, with the time left for the whole training beside it."""
+
+    def __init__(self, time_left: TimeLeft, refresh_rate: int) -> None:
+        super().__init__(refresh_rate=refresh_rate)
+        self._time_left = time_left
+
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Add ``left`` and take out Lightning's version number, which tells nothing."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        seconds = self._time_left.seconds(trainer)
+        if seconds is not None:
+            metrics["left"] = format_seconds(seconds)
+        return metrics
+
+
+class EpochLog(Callback):
+    """Logs one line for every validation, so that a log file tells the run's story."""
+
+    def __init__(self, time_left: TimeLeft) -> None:
+        self._time_left = time_left
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the losses, the error rates and the time left."""
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        metrics = trainer.callback_metrics
+        values = {
+            name: float(metrics[key])
+            for name, key in (
+                ("training loss", "train/loss"),
+                ("dev loss", "validation/loss"),
+                ("dev WER", "validation/wer"),
+                ("dev PER", "validation/per"),
+            )
+            if key in metrics
+        }
+        seconds = self._time_left.seconds(trainer)
+        LOGGER.info(
+            "epoch %d of %s: %s%s",
+            trainer.current_epoch + 1,
+            trainer.max_epochs,
+            ", ".join(f"{name} {value:.3f}" for name, value in values.items()),
+            "" if seconds is None else f", {format_seconds(seconds)} left",
+        )
+
+
+def format_seconds(seconds: float) -> str:
+    """Return ``seconds`` as h:mm:ss."""
+    return str(timedelta(seconds=round(max(0.0, seconds))))
+
+
+def build_callbacks(config: DictConfig, run_directory: Path) -> list[Callback]:
+    """Put the callbacks together.
+
+    Args:
+        config: the group ``callbacks``.
+        run_directory: where the checkpoints go.
+    """
+    checkpoints = run_directory / CHECKPOINT_DIRECTORY
+    time_left = TimeLeft()
+    callbacks: list[Callback] = [
+        time_left,
+        EMAWeightAveraging(
+            decay=config.weight_averaging.decay,
+            update_every_n_steps=config.weight_averaging.every_n_steps,
+        ),
+        EarlyStopping(
+            monitor="validation/wer",
+            patience=config.early_stopping.patience,
+            min_delta=config.early_stopping.min_delta,
+        ),
+        ModelCheckpoint(
+            dirpath=checkpoints,
+            filename=BEST_CHECKPOINT,
+            monitor="validation/wer",
+            enable_version_counter=False,
+        ),
+        # Written after every epoch, whole or not at all: what resume goes on from.
+        ModelCheckpoint(
+            dirpath=checkpoints,
+            filename=LAST_CHECKPOINT,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        ),
+        LearningRateMonitor(logging_interval="step"),
+        ThroughputMonitor(batch_size_fn=words_in, window_size=config.throughput_window),
+        EpochLog(time_left),
+    ]
+    if sys.stderr.isatty():
+        callbacks.append(TrainingProgressBar(time_left, config.progress_refresh_rate))
+    return callbacks

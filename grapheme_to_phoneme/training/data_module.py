@@ -1,0 +1,242 @@
+"""Batches of aligned words, of similar length, as a Lightning data module."""
+
+from collections.abc import Iterator, Sequence
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from grapheme_to_phoneme.training.alignment import AlignedEntry
+from grapheme_to_phoneme.training.alphabets import PADDING_ID, START_ID, Alphabets
+
+Batch = dict[str, Tensor]
+
+
+class RaggedRows:
+    """Integer sequences of different lengths in one flat array."""
+
+    def __init__(self, rows: Sequence[Sequence[int]]) -> None:
+        self.lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        self._starts = np.concatenate(([0], np.cumsum(self.lengths)))[:-1]
+        self._values = np.fromiter((value for row in rows for value in row), dtype=np.int64)
+
+    def padded(self, indices: Sequence[int], padding: int) -> Tensor:
+        """Return the rows at ``indices`` padded to the longest, (rows, longest)."""
+        lengths = self.lengths[indices]
+        columns = np.arange(lengths.max(initial=0))
+        inside = columns < lengths[:, None]
+        positions = self._starts[indices][:, None] + columns
+        padded = np.full(inside.shape, padding, dtype=np.int64)
+        padded[inside] = self._values[positions[inside]]
+        return torch.from_numpy(padded)
+
+
+class AlignedDataset(Dataset):
+    """Training words with the chunk that each letter gives; fetched a batch at a time."""
+
+    def __init__(self, entries: Sequence[AlignedEntry], alphabets: Alphabets) -> None:
+        self._letters = RaggedRows([alphabets.encode(entry.spelling) for entry in entries])
+        self._chunks = RaggedRows(
+            [[alphabets.chunk_ids[chunk] for chunk in entry.chunks] for entry in entries]
+        )
+        self.lengths = self._letters.lengths
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        """Return ``letters`` and ``chunks``, both (batch, letters) and 0 at padding."""
+        return {
+            "letters": self._letters.padded(indices, PADDING_ID),
+            "chunks": self._chunks.padded(indices, START_ID),
+        }
+
+
+class SpellingDataset(Dataset):
+    """Spellings alone, for validation: their pronunciations are looked up by ``index``."""
+
+    def __init__(self, spellings: Sequence[str], alphabets: Alphabets) -> None:
+        self._letters = RaggedRows([alphabets.encode(spelling) for spelling in spellings])
+        self.lengths = self._letters.lengths
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        """Return ``letters`` (batch, letters), 0 at padding, and ``index`` (batch,)."""
+        return {
+            "letters": self._letters.padded(indices, PADDING_ID),
+            "index": torch.tensor(indices),
+        }
+
+
+class ShuffledOrder(Sampler[int]):
+    """A permutation that depends on the seed and the epoch alone, so that resuming repeats it.
+
+    Lightning calls :meth:`set_epoch` before every epoch.
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        self._size = size
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the permutation of ``epoch``."""
+        self._epoch = epoch
+
+    def generator(self) -> np.random.Generator:
+        """Return the epoch's source of randomness."""
+        return np.random.default_rng((self._seed, self._epoch))
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.generator().permutation(self._size).tolist())
+
+
+class LengthBatchSampler(Sampler[list[int]]):
+    """Batches of similar length under a budget of letters.
+
+    With ``order`` the batches are drawn anew in every epoch; without, they are fixed and go
+    from short words to long ones.
+
+    Args:
+        lengths: the length of every example, in letters.
+        letters_per_batch: the budget; a longer example makes a batch of its own.
+        length_noise: uniform noise added to the lengths before sorting, in letters, so that
+            a batch does not always hold the same lengths.
+        order: the source of randomness, or None.
+        rank: which share of the batches to give, with several processes.
+        world_size: number of processes.
+    """
+
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        letters_per_batch: int,
+        length_noise: float = 0.0,
+        order: ShuffledOrder | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.sampler = order
+        self._lengths = lengths
+        self._letters_per_batch = letters_per_batch
+        self._length_noise = length_noise
+        self._rank = rank
+        self._world_size = world_size
+
+    def _batches(self) -> list[list[int]]:
+        if self.sampler is None:
+            order = np.arange(len(self._lengths))
+            keys = self._lengths.astype(float)
+        else:
+            generator = self.sampler.generator()
+            order = generator.permutation(len(self._lengths))
+            keys = self._lengths[order] + generator.uniform(0, self._length_noise, len(order))
+        order = order[np.argsort(keys, kind="stable")]
+        batches: list[list[int]] = [[]]
+        longest = 0
+        for index in order.tolist():
+            longest = max(longest, int(self._lengths[index]))
+            if batches[-1] and longest * (len(batches[-1]) + 1) > self._letters_per_batch:
+                batches.append([])
+                longest = int(self._lengths[index])
+            batches[-1].append(index)
+        if self.sampler is not None:
+            batches = [batches[index] for index in generator.permutation(len(batches))]
+        # Every process must take the same number of steps when training.
+        if self.sampler is not None and self._world_size > 1:
+            batches = batches[: len(batches) // self._world_size * self._world_size] or batches
+        return batches[self._rank :: self._world_size]
+
+    def __len__(self) -> int:
+        return len(self._batches())
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._batches())
+
+
+def identity(batch: Batch) -> Batch:
+    """Collate nothing: the datasets give whole batches."""
+    return batch
+
+
+class LexiconDataModule(pl.LightningDataModule):
+    """The training and validation batches of a lexicon.
+
+    Args:
+        aligned: the aligned training entries.
+        dev_spellings: distinct spellings of the validation part, for the error rates.
+        dev_aligned: its aligned entries, for the loss.
+        alphabets: the model's alphabets.
+        letters_per_batch: letters in a training batch.
+        dev_letters_per_batch: letters in a validation batch.
+        length_noise: see :class:`LengthBatchSampler`.
+        seed: seeds the order of the training batches.
+        workers: processes that prepare batches; 0 prepares them in the training process.
+    """
+
+    def __init__(
+        self,
+        aligned: Sequence[AlignedEntry],
+        dev_spellings: Sequence[str],
+        dev_aligned: Sequence[AlignedEntry],
+        alphabets: Alphabets,
+        letters_per_batch: int,
+        dev_letters_per_batch: int,
+        length_noise: float,
+        seed: int,
+        workers: int,
+    ) -> None:
+        super().__init__()
+        self._train = AlignedDataset(aligned, alphabets)
+        self._dev: list[AlignedDataset | SpellingDataset] = [
+            SpellingDataset(dev_spellings, alphabets)
+        ]
+        if dev_aligned:
+            self._dev.append(AlignedDataset(dev_aligned, alphabets))
+        self._letters_per_batch = letters_per_batch
+        self._dev_letters_per_batch = dev_letters_per_batch
+        self._length_noise = length_noise
+        self._seed = seed
+        self._workers = workers
+
+    def _share(self) -> dict[str, int]:
+        if self.trainer is None:
+            return {}
+        return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
+
+    def _loader(self, dataset: Dataset, batches: LengthBatchSampler) -> DataLoader:
+        return DataLoader(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=identity,
+            num_workers=self._workers,
+            persistent_workers=self._workers > 0,
+        )
+
+    def train_dataloader(self) -> DataLoader:
+        """Return the shuffled training batches."""
+        batches = LengthBatchSampler(
+            self._train.lengths,
+            self._letters_per_batch,
+            self._length_noise,
+            ShuffledOrder(len(self._train), self._seed),
+            **self._share(),
+        )
+        return self._loader(self._train, batches)
+
+    def val_dataloader(self) -> list[DataLoader]:
+        """Return the validation batches, short words first: spellings, then aligned words."""
+        return [
+            self._loader(
+                dataset,
+                LengthBatchSampler(dataset.lengths, self._dev_letters_per_batch, **self._share()),
+            )
+            for dataset in self._dev
+        ]

@@ -1,0 +1,63 @@
+"""Scores a model file on a lexicon."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from grapheme_to_phoneme.inference.pronouncer import Pronouncer
+from grapheme_to_phoneme.training.metrics import Score, score_words
+
+#: Lengths that share a row of the table, in letters.
+LENGTH_GROUPS = ((1, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, None))
+
+
+def evaluate_model(
+    pronouncer: Pronouncer,
+    references: dict[str, list[tuple[str, ...]]],
+    beam_size: int | None = None,
+) -> Score:
+    """Pronounce every word and count the errors.
+
+    Args:
+        pronouncer: the model.
+        references: the accepted pronunciations of every normalised spelling.
+        beam_size: see :meth:`Pronouncer.pronounce`.
+    """
+    answers = pronouncer.pronounce(references, beam_size=beam_size)
+    return score_words(((answer.word, answer.phones) for answer in answers), references)
+
+
+def format_table(score: Score) -> str:
+    """Return the score as a table with a row for all words and one per group of lengths."""
+    rows = [("all words", score.words, score.wrong_words)]
+    for shortest, longest in LENGTH_GROUPS:
+        inside = [
+            length
+            for length in score.words_by_length
+            if length >= shortest and (longest is None or length <= longest)
+        ]
+        words = sum(score.words_by_length[length] for length in inside)
+        wrong = sum(score.wrong_by_length[length] for length in inside)
+        label = f"{shortest}-{longest} letters" if longest else f"{shortest}+ letters"
+        if words:
+            rows.append((label, words, wrong))
+    lines = [f"{'':<14}{'words':>8}{'wrong':>8}{'WER %':>9}{'PER %':>9}"]
+    for number, (label, words, wrong) in enumerate(rows):
+        per = f"{score.per:9.2f}" if number == 0 else ""
+        lines.append(f"{label:<14}{words:8,}{wrong:8,}{100 * wrong / words:9.2f}{per}")
+    return "\n".join(lines)
+
+
+def write_score(score: Score, facts: dict[str, str], path: Path) -> None:
+    """Write a score as YAML, with what it was measured on."""
+    values = {
+        **facts,
+        "words": score.words,
+        "wrong_words": score.wrong_words,
+        "wer": round(score.wer, 4),
+        "phone_errors": score.phone_errors,
+        "reference_phones": score.reference_phones,
+        "per": round(score.per, 4),
+    }
+    config: DictConfig = OmegaConf.create(values)
+    OmegaConf.save(config, path)

@@ -1,0 +1,205 @@
+"""The Lightning module: loss, optimiser, schedule and validation of the network."""
+
+from dataclasses import asdict, dataclass
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.nn import functional
+from torchmetrics import Metric
+
+from grapheme_to_phoneme.training.alphabets import PADDING_ID, Alphabets
+from grapheme_to_phoneme.training.data_module import Batch
+from grapheme_to_phoneme.training.metrics import Score
+from grapheme_to_phoneme.training.network import Network, NetworkDimensions
+
+References = dict[str, list[tuple[str, ...]]]
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """How the weights are learnt.
+
+    Attributes:
+        learning_rate: the peak of the schedule.
+        final_share: the last learning rate, as a share of the peak.
+        warmup_steps: steps of linear increase to the peak.
+        weight_decay: decoupled decay of the weight matrices (Loshchilov and Hutter, 2019).
+        betas: AdamW's decay rates of the first and second moment.
+        label_smoothing: probability spread over all chunks in the training target.
+    """
+
+    learning_rate: float
+    final_share: float
+    warmup_steps: int
+    weight_decay: float
+    betas: tuple[float, float]
+    label_smoothing: float
+
+
+class ErrorRate(Metric):
+    """Errors over units in percent, summed over all processes: WER or PER.
+
+    See :class:`~grapheme_to_phoneme.training.metrics.Score` for what counts as an error.
+    """
+
+    higher_is_better = False
+    full_state_update = False
+    errors: Tensor
+    units: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("errors", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("units", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, errors: int, units: int) -> None:
+        """Add counts."""
+        self.errors += errors
+        self.units += units
+
+    def compute(self) -> Tensor:
+        """Return the rate in percent; 0 where there are no units."""
+        return 100.0 * self.errors / self.units.clamp(min=1)
+
+
+class PronunciationModule(pl.LightningModule):
+    """Trains a :class:`Network` and measures it on the validation words.
+
+    The checkpoint holds plain values alone, dimensions and alphabets included, so one file
+    rebuilds the model and loads without running code from it.
+
+    Args:
+        dimensions: :meth:`NetworkDimensions.to_dict`'s values.
+        alphabets: :meth:`Alphabets.to_dict`'s values.
+        optimizer: :class:`OptimizerSettings` as a dictionary.
+        seed: seeds dropout, anew in every epoch, so that a resumed run repeats it.
+        facts: what the model file will say about the lexicon and the run, as plain values.
+    """
+
+    def __init__(
+        self,
+        dimensions: dict,
+        alphabets: dict[str, list],
+        optimizer: dict,
+        seed: int,
+        facts: dict,
+    ) -> None:
+        super().__init__()
+        # The alphabets are no hyperparameters to compare runs by.
+        self.save_hyperparameters(logger=False)
+        self.network = Network(NetworkDimensions.from_dict(dimensions))
+        self.alphabets = Alphabets.from_dict(alphabets)
+        self.settings = OptimizerSettings(**optimizer)
+        self.facts = facts
+        self.flops_per_batch = 0
+        self._seed = seed
+        self._dev_spellings: list[str] = []
+        self._dev_references: References = {}
+        self._word_errors = ErrorRate()
+        self._phone_errors = ErrorRate()
+
+    @classmethod
+    def create(
+        cls,
+        dimensions: NetworkDimensions,
+        alphabets: Alphabets,
+        settings: OptimizerSettings,
+        seed: int,
+        facts: dict,
+    ) -> "PronunciationModule":
+        """Build a new module; the arguments become the checkpoint's plain values."""
+        return cls(dimensions.to_dict(), alphabets.to_dict(), asdict(settings), seed, facts)
+
+    def set_references(self, spellings: list[str], references: References) -> None:
+        """Give the validation words, in the order of the data module's indices."""
+        self._dev_spellings = spellings
+        self._dev_references = references
+
+    def on_train_epoch_start(self) -> None:
+        """Seed dropout for this epoch."""
+        torch.manual_seed(self._seed * 100_003 + self.current_epoch)
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Return the mean cross-entropy of the true chunks, in nats per letter."""
+        letters, chunks = batch["letters"], batch["chunks"]
+        # Two operations a weight and letter forward, four backward: for the throughput monitor.
+        self.flops_per_batch = 6 * self.network.weights_per_letter() * letters.numel()
+        loss = self._loss(letters, chunks, self.settings.label_smoothing)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(letters))
+        return loss
+
+    def _loss(self, letters: Tensor, chunks: Tensor, label_smoothing: float) -> Tensor:
+        logits = self.network(letters, chunks)  # (batch, letters, chunks)
+        inside = letters != PADDING_ID
+        return functional.cross_entropy(
+            logits[inside], chunks[inside], label_smoothing=label_smoothing
+        )
+
+    def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
+        """Count the errors of greedy search; or, for aligned words, log the loss."""
+        if "chunks" in batch:
+            loss = self._loss(batch["letters"], batch["chunks"], label_smoothing=0.0)
+            self.log(
+                "validation/loss",
+                loss,
+                batch_size=len(batch["letters"]),
+                add_dataloader_idx=False,
+                sync_dist=True,
+            )
+            return
+        paths, _ = self.network.search(batch["letters"])
+        score = Score()
+        for index, path in zip(batch["index"].tolist(), paths[:, 0].tolist(), strict=True):
+            spelling = self._dev_spellings[index]
+            score.add(spelling, self.alphabets.phones_of(path), self._dev_references[spelling])
+        self._word_errors.update(score.wrong_words, score.words)
+        self._phone_errors.update(score.phone_errors, score.reference_phones)
+        for name, metric in (("wer", self._word_errors), ("per", self._phone_errors)):
+            self.log(
+                f"validation/{name}",
+                metric,
+                prog_bar=True,
+                on_step=False,
+                on_epoch=True,
+                add_dataloader_idx=False,
+            )
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return AdamW with a linear warm-up and a cosine decay, advanced every step."""
+        settings = self.settings
+        matrices, others = [], []
+        for name, parameter in self.network.named_parameters():
+            embeds = any(part in name for part in ("letters.weight", "table", "chunks.weight"))
+            (matrices if parameter.ndim >= 2 and not embeds else others).append(parameter)
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": settings.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            # One pass over the memory instead of a dozen: it matters for the n-gram table.
+            fused=True,
+        )
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        warmup = max(1, min(settings.warmup_steps, steps // 4))
+        schedule = torch.optim.lr_scheduler.SequentialLR(
+            optimizer,
+            [
+                torch.optim.lr_scheduler.LinearLR(
+                    optimizer, start_factor=1.0 / warmup, total_iters=warmup
+                ),
+                torch.optim.lr_scheduler.CosineAnnealingLR(
+                    optimizer,
+                    T_max=max(1, steps - warmup),
+                    eta_min=settings.learning_rate * settings.final_share,
+                ),
+            ],
+            milestones=[warmup],
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step", "name": "learning_rate"},
+        }

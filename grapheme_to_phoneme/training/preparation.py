@@ -1,0 +1,113 @@
+"""What the training part of a lexicon becomes before the network sees it."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from omegaconf import DictConfig
+
+from grapheme_to_phoneme.errors import UserError
+from grapheme_to_phoneme.lexicon.data import LexiconData
+from grapheme_to_phoneme.lexicon.entries import Entry, group_by_spelling
+from grapheme_to_phoneme.training.alignment import (
+    AlignedEntry,
+    Aligner,
+    choose_max_phones_per_letter,
+)
+from grapheme_to_phoneme.training.alphabets import Alphabets
+
+LOGGER = logging.getLogger(__name__)
+
+#: Unaligned entries named in the log.
+MOST_NAMED = 20
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Aligned entries and references.
+
+    Attributes:
+        train: aligned training entries.
+        dev: aligned validation entries, those that the model's alphabets can spell.
+        dev_references: the accepted pronunciations of every validation word.
+        alphabets: the letters and chunks of ``train``.
+    """
+
+    train: list[AlignedEntry]
+    dev: list[AlignedEntry]
+    dev_references: dict[str, list[tuple[str, ...]]]
+    alphabets: Alphabets
+
+
+def prepare(data: LexiconData, config: DictConfig, seed: int) -> PreparedData:
+    """Align a lexicon and collect the model's alphabets.
+
+    Args:
+        data: the lexicon's parts.
+        config: the group ``alignment``.
+        seed: seeds the sample that the alignment is learnt from.
+
+    Raises:
+        UserError: if nothing is left to learn from or to choose by.
+    """
+    if not data.dev:
+        raise UserError("the dev part holds no word: give data.dev_path, or a larger lexicon")
+    longest = config.max_phones_per_letter or choose_max_phones_per_letter(
+        data.train,
+        config.fewest_phones_per_letter,
+        config.most_phones_per_letter,
+        config.tolerated_loss,
+    )
+    aligner = Aligner(
+        data.train,
+        longest,
+        config.iterations,
+        config.sample_size,
+        config.extra_phone_prior,
+        seed,
+    )
+    train = _aligned(aligner, data.train)
+    if not train:
+        raise UserError(
+            "no training word can be aligned: every one has more phones than "
+            f"{longest} times its letters; raise alignment.max_phones_per_letter"
+        )
+    alphabets = Alphabets.of_entries(train)
+    LOGGER.info(
+        "aligned %s of %s training entries, up to %d phones a letter: "
+        "%d letters, %d phones, %d chunks",
+        f"{len(train):,}",
+        f"{len(data.train):,}",
+        longest,
+        len(alphabets.letters),
+        len(alphabets.phones),
+        len(alphabets.chunks),
+    )
+    _report_unaligned(data.train, train, longest)
+    dev = [
+        entry
+        for entry in aligner.align(data.dev)
+        if entry is not None and all(chunk in alphabets.chunk_ids for chunk in entry.chunks)
+    ]
+    return PreparedData(train, dev, group_by_spelling(data.dev), alphabets)
+
+
+def _aligned(aligner: Aligner, entries: Sequence[Entry]) -> list[AlignedEntry]:
+    return [entry for entry in aligner.align(entries) if entry is not None]
+
+
+def _report_unaligned(
+    entries: Sequence[Entry], aligned: Sequence[AlignedEntry], longest: int
+) -> None:
+    if len(aligned) == len(entries):
+        return
+    kept = {(entry.spelling, sum(entry.chunks, ())) for entry in aligned}
+    lost = [entry for entry in entries if (entry.spelling, entry.phones) not in kept]
+    named = ", ".join(entry.spelling for entry in lost[:MOST_NAMED])
+    LOGGER.warning(
+        "%d entries are not learnt from, since they have more than %d phones a letter: %s%s",
+        len(lost),
+        longest,
+        named,
+        f" and {len(lost) - MOST_NAMED} more" if len(lost) > MOST_NAMED else "",
+    )

@@ -1,0 +1,168 @@
+"""MLflow tracking that never stops a training: a server that is absent or dies is replaced."""
+
+import importlib.util
+import logging
+import os
+import socket
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig
+
+LOGGER = logging.getLogger(__name__)
+
+LOGS_DIRECTORY = "logs"
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def git_state(directory: Path) -> dict[str, str]:
+    """Return the commit id and whether tracked files differ from it, for tags.
+
+    Outside a repository, or without git, the commit is ``unknown``.
+    """
+
+    def ask(*arguments: str) -> str:
+        command = ["git", "-C", str(directory), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        commit = ask("rev-parse", "HEAD")
+        dirty = bool(ask("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.CalledProcessError):
+        return {"git_commit": "unknown", "git_dirty": "unknown"}
+    return {"git_commit": commit, "git_dirty": str(dirty).lower()}
+
+
+def answers(tracking_uri: str, timeout: float) -> bool:
+    """Return whether something listens at an HTTP tracking address, within ``timeout`` seconds.
+
+    MLflow's own client retries for minutes before it gives up. Addresses that are not HTTP,
+    databases for one, count as answering.
+    """
+    parts = urlsplit(tracking_uri)
+    if parts.scheme not in DEFAULT_PORTS:
+        return True
+    address = (parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme])
+    try:
+        with socket.create_connection(address, timeout=timeout):
+            return True
+    except OSError:
+        return False
+
+
+class TrackingLogger(MLFlowLogger):
+    """MLflow logging that moves to a local SQLite store when its server fails.
+
+    Everything logged so far is kept and logged again to the local store, so the record there
+    is whole.
+
+    Args:
+        config: the group ``logger``.
+        run_name: the run's name in MLflow.
+        tags: tags of the run; the Git commit is among them.
+        fallback_uri: the address of the local store.
+    """
+
+    def __init__(
+        self, config: DictConfig, run_name: str, tags: dict[str, str], fallback_uri: str
+    ) -> None:
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(config.max_retries))
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(config.timeout_s))
+        # Both send data about the user to others unless told not to.
+        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+        os.environ["DO_NOT_TRACK"] = "true"
+        uri = config.tracking_uri
+        self._settings = {"experiment_name": config.experiment_name, "run_name": run_name}
+        self._fallback_uri = fallback_uri
+        self._hyperparameters: list[dict[str, Any]] = []
+        self._metrics: list[tuple[dict[str, float], int | None]] = []
+        self._artifacts: list[Path] = []
+        self._is_local = not answers(uri, config.probe_timeout_s)
+        if self._is_local:
+            LOGGER.warning(
+                "no MLflow server answers at %s: logging to %s instead", uri, fallback_uri
+            )
+            uri = fallback_uri
+        super().__init__(tracking_uri=uri, tags=tags, **self._settings)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        """Log hyperparameters, as MLFlowLogger does."""
+        self._hyperparameters.append(params)
+        self._attempt(lambda: MLFlowLogger.log_hyperparams(self, params))
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log metrics, as MLFlowLogger does."""
+        values = dict(metrics)
+        self._metrics.append((values, step))
+        self._attempt(lambda: MLFlowLogger.log_metrics(self, values, step))
+
+    @rank_zero_only
+    def log_file(self, path: Path) -> None:
+        """Log a file as an artifact of the run."""
+        self._artifacts.append(path)
+        self._attempt(lambda: self.experiment.log_artifact(self.run_id, str(path)))
+
+    @rank_zero_only
+    def finalize(self, status: str = "success") -> None:
+        """Close the run, as MLFlowLogger does."""
+        self._attempt(lambda: MLFlowLogger.finalize(self, status))
+
+    def _attempt(self, action: Any) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            action()
+        except (MlflowException, OSError) as error:
+            if self._is_local:
+                raise
+            reason = str(error).splitlines()[0][:200]
+            LOGGER.warning(
+                "the MLflow server at %s failed (%s): logging to %s instead",
+                self._tracking_uri,
+                reason,
+                self._fallback_uri,
+            )
+            self._move_to_fallback()
+
+    def _move_to_fallback(self) -> None:
+        """Log all that was logged before to the local store, and go on there."""
+        self._is_local = True
+        super().__init__(tracking_uri=self._fallback_uri, tags=self.tags, **self._settings)
+        for params in self._hyperparameters:
+            super().log_hyperparams(params)
+        for metrics, step in self._metrics:
+            super().log_metrics(metrics, step)
+        for path in self._artifacts:
+            self.experiment.log_artifact(self.run_id, str(path))
+
+
+def build_loggers(config: DictConfig, run_directory: Path, name: str) -> list[Logger]:
+    """Return the loggers of a run: a CSV file always, MLflow where it is installed and wanted.
+
+    Args:
+        config: the whole configuration; ``logger`` and ``paths`` are used.
+        run_directory: where the CSV file goes.
+        name: the run's name.
+    """
+    logs = run_directory / LOGS_DIRECTORY
+    # Lightning's logger begins a file anew, so a resumed run writes the next part.
+    part = len(list(logs.glob("part-*"))) + 1
+    loggers: list[Logger] = [CSVLogger(run_directory, LOGS_DIRECTORY, f"part-{part}")]
+    if not config.logger.enabled:
+        return loggers
+    if importlib.util.find_spec("mlflow") is None:
+        LOGGER.warning("MLflow is not installed (the extra `tracking`): logging to files alone")
+        return loggers
+    fallback = f"sqlite:///{Path(config.logger.fallback_path).resolve()}"
+    tags = {"mlflow.source.git.commit": "", **git_state(Path.cwd())}
+    # MLflow finds no commit when it is started from an environment inside the repository.
+    tags["mlflow.source.git.commit"] = tags["git_commit"]
+    loggers.append(TrackingLogger(config.logger, name, tags, fallback))
+    return loggers

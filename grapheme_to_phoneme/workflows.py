@@ -1,0 +1,235 @@
+"""Training and export from end to end: what joins the rooms of the package."""
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+
+from grapheme_to_phoneme.configuration import save_config
+from grapheme_to_phoneme.constants import MODEL_FILENAME
+from grapheme_to_phoneme.errors import UserError
+from grapheme_to_phoneme.lexicon.data import LexiconData, load_data
+from grapheme_to_phoneme.lexicon.entries import group_by_spelling
+from grapheme_to_phoneme.packaging.export import export_checkpoint, load_checkpoint
+from grapheme_to_phoneme.training.alphabets import Alphabets
+from grapheme_to_phoneme.training.callbacks import (
+    BEST_CHECKPOINT,
+    CHECKPOINT_DIRECTORY,
+    LAST_CHECKPOINT,
+    build_callbacks,
+)
+from grapheme_to_phoneme.training.data_module import LexiconDataModule
+from grapheme_to_phoneme.training.evaluation import format_table, write_score
+from grapheme_to_phoneme.training.lightning_module import OptimizerSettings, PronunciationModule
+from grapheme_to_phoneme.training.metrics import Score
+from grapheme_to_phoneme.training.network import NetworkDimensions
+from grapheme_to_phoneme.training.plots import (
+    CHARTS_DIRECTORY,
+    draw_curves,
+    draw_errors,
+    read_metrics,
+)
+from grapheme_to_phoneme.training.preparation import prepare
+from grapheme_to_phoneme.training.tracking import TrackingLogger, build_loggers, git_state
+
+LOGGER = logging.getLogger(__name__)
+
+
+def new_run_directory(config: DictConfig) -> Path:
+    """Return the directory of a new run, ``paths.run_dir`` or one named by the time.
+
+    Raises:
+        UserError: if the directory holds a run already.
+    """
+    if config.paths.run_dir is None:
+        name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        return Path(config.paths.runs_dir) / name
+    directory = Path(config.paths.run_dir)
+    if (directory / CHECKPOINT_DIRECTORY).exists():
+        raise UserError(
+            f"{directory} holds a run already: go on with it by `g2p train resume={directory}`, "
+            "or choose another paths.run_dir"
+        )
+    return directory
+
+
+def train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> Path:
+    """Train, export and report; go on from the last checkpoint where there is one.
+
+    Args:
+        config: the whole configuration.
+        overrides: what it was composed from, saved beside the run.
+        run_directory: the run's directory, new or of an interrupted run.
+
+    Returns:
+        The model file.
+
+    Raises:
+        UserError: if the data or the configuration does not allow a training.
+    """
+    save_config(config, overrides, run_directory)
+    pl.seed_everything(config.seed, verbose=False)
+    # Numbers too small to matter take a processor a hundred times as long as others.
+    torch.set_flush_denormal(True)
+    data = load_data(config)
+    prepared = prepare(data, config.alignment, config.seed)
+    last = run_directory / CHECKPOINT_DIRECTORY / f"{LAST_CHECKPOINT}.ckpt"
+    checkpoint = last if last.is_file() else None
+    if checkpoint:
+        _check_same_lexicon(checkpoint, data, prepared.alphabets)
+    module = _build_module(config, data, prepared.alphabets)
+    spellings = list(prepared.dev_references)
+    module.set_references(spellings, prepared.dev_references)
+    batches = config.trainer.batches
+    data_module = LexiconDataModule(
+        prepared.train,
+        spellings,
+        prepared.dev,
+        prepared.alphabets,
+        batches.letters_per_batch,
+        batches.dev_letters_per_batch,
+        batches.length_noise,
+        config.seed,
+        batches.workers,
+    )
+    LOGGER.info(
+        "%s weights, of which %s take part in the arithmetic of a letter",
+        f"{sum(parameter.numel() for parameter in module.parameters()):,}",
+        f"{module.network.weights_per_letter():,}",
+    )
+    loggers = build_loggers(config, run_directory, run_directory.name)
+    for logger in loggers:
+        logger.log_hyperparams(_flat(config))
+    callbacks = build_callbacks(config.callbacks, run_directory)
+    trainer = pl.Trainer(
+        **OmegaConf.to_container(config.trainer.lightning, resolve=True),
+        callbacks=callbacks,
+        logger=loggers,
+        default_root_dir=run_directory,
+        # A bar is among the callbacks where somebody can watch it.
+        enable_progress_bar=any(
+            isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks
+        ),
+        enable_model_summary=False,
+        # The batch sampler takes its process's share itself.
+        use_distributed_sampler=False,
+    )
+    if checkpoint:
+        LOGGER.info("going on from %s", checkpoint)
+    trainer.fit(module, data_module, ckpt_path=checkpoint, weights_only=True)
+    target = run_directory / MODEL_FILENAME
+    if trainer.interrupted:
+        raise UserError(f"interrupted: go on with `g2p train resume={run_directory}`")
+    if trainer.is_global_zero:
+        best = Path(_best_checkpoint(trainer))
+        score = export_checkpoint(best, target, prepared.dev_references, config)
+        _report(score, run_directory, config, loggers)
+    return target
+
+
+def export(config: DictConfig, run_directory: Path, checkpoint: Path | None) -> Path:
+    """Write the model file of a finished or interrupted run anew.
+
+    Args:
+        config: the run's configuration.
+        run_directory: the run.
+        checkpoint: another checkpoint of the run than its best.
+
+    Raises:
+        UserError: as :func:`export_checkpoint` does.
+    """
+    best = run_directory / CHECKPOINT_DIRECTORY / f"{BEST_CHECKPOINT}.ckpt"
+    references = group_by_spelling(load_data(config).dev)
+    target = run_directory / MODEL_FILENAME
+    score = export_checkpoint(checkpoint or best, target, references, config)
+    LOGGER.info("dev part:\n%s", format_table(score))
+    return target
+
+
+def _best_checkpoint(trainer: pl.Trainer) -> str:
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.monitor:
+            return callback.best_model_path
+    raise AssertionError("build_callbacks always gives a monitored checkpoint")
+
+
+def _build_module(
+    config: DictConfig, data: LexiconData, alphabets: Alphabets
+) -> PronunciationModule:
+    dimensions = NetworkDimensions.from_dict(
+        {
+            **OmegaConf.to_container(config.model, resolve=True),
+            "letters": len(alphabets.letters) + 1,
+            "chunks": len(alphabets.chunks) + 1,
+        }
+    )
+    optimizer = OmegaConf.to_container(config.optimizer, resolve=True)
+    facts = {
+        "language": data.language,
+        "notation": data.notation,
+        "normalization": data.normalization.to_dict(),
+        "split_sha256": dict(data.hashes),
+        "training": {
+            "data": config.data.name,
+            "seed": config.seed,
+            "max_epochs": config.trainer.lightning.max_epochs,
+            "training_words": len({entry.spelling for entry in data.train}),
+        },
+        **git_state(Path.cwd()),
+    }
+    return PronunciationModule.create(
+        dimensions, alphabets, OptimizerSettings(**optimizer), config.seed, facts
+    )
+
+
+def _check_same_lexicon(checkpoint: Path, data: LexiconData, alphabets: Alphabets) -> None:
+    module = load_checkpoint(checkpoint)
+    if module.facts["split_sha256"] != data.hashes or module.alphabets != alphabets:
+        raise UserError(
+            f"{checkpoint} was trained on another lexicon than the configuration names now: "
+            "bring the old one back, or begin a new run"
+        )
+
+
+def _report(
+    score: Score, run_directory: Path, config: DictConfig, loggers: Sequence[Logger]
+) -> None:
+    """Draw the charts, write the score, and log both."""
+    state = git_state(Path.cwd())
+    caption = (
+        f"{config.data.name}, stress {config.preprocessing.stress}, seed {config.seed}, "
+        f"commit {state['git_commit'][:10]}{'+' if state['git_dirty'] == 'true' else ''}"
+    )
+    charts = run_directory / CHARTS_DIRECTORY
+    files = draw_curves(read_metrics(run_directory), charts, caption)
+    files += draw_errors(score, charts, caption)
+    score_file = run_directory / "metrics.yaml"
+    write_score(score, {"part": "dev", **state}, score_file)
+    for logger in loggers:
+        logger.log_metrics({"exported/dev_wer": score.wer, "exported/dev_per": score.per})
+        if isinstance(logger, TrackingLogger):
+            for path in (*files, score_file, run_directory / MODEL_FILENAME):
+                logger.log_file(path)
+        logger.finalize("success")
+    LOGGER.info("dev part, by the exported model:\n%s", format_table(score))
+
+
+def _flat(config: DictConfig) -> dict[str, object]:
+    """Return every value of the configuration by its dotted name."""
+    flat: dict[str, object] = {}
+
+    def visit(prefix: str, node: object) -> None:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                visit(f"{prefix}{key}.", value)
+        else:
+            flat[prefix.removesuffix(".")] = node
+
+    visit("", OmegaConf.to_container(config, resolve=True, throw_on_missing=False))
+    return flat
