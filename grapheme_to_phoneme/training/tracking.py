@@ -76,6 +76,9 @@ class TrackingLogger(MLFlowLogger):
         # Both send data about the user to others unless told not to.
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         os.environ["DO_NOT_TRACK"] = "true"
+        # The tables of a new local store are made at this level, a line for each step.
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
         uri = config.tracking_uri
         self._settings = {"experiment_name": config.experiment_name, "run_name": run_name}
         self._fallback_uri = fallback_uri
