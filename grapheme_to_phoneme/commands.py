@@ -167,7 +167,7 @@ class Commands:
             "beam_size": beam_size,
             "threads": threads,
         }
-        config = _compose("infer", _as_overrides("infer", given), unknown)
+        config = _compose("infer", _as_overrides("infer", given), unknown, "prediction")
         status = _infer(config, words)
         if status:
             raise SystemExit(status)
@@ -185,7 +185,9 @@ class Commands:
         sys.stdout.write(OmegaConf.to_yaml(config))
 
 
-def _compose(command: str, overrides: Iterable[str], unknown: dict[str, str]) -> "DictConfig":
+def _compose(
+    command: str, overrides: Iterable[str], unknown: dict[str, str], root: str = "config"
+) -> "DictConfig":
     """Compose the configuration; refuse what the command does not understand before any work."""
     from grapheme_to_phoneme.configuration import compose_config
 
@@ -198,7 +200,7 @@ def _compose(command: str, overrides: Iterable[str], unknown: dict[str, str]) ->
             raise UserError(
                 f"'{text}' is no setting: write group=choice or key=value, see `g2p config`"
             )
-    return compose_config(overrides)
+    return compose_config(overrides, root)
 
 
 def _as_overrides(group: str, values: dict[str, str]) -> list[str]:
@@ -272,8 +274,8 @@ def _infer(config: "DictConfig", words: tuple[str, ...]) -> int:
         if sys.stdin.isatty():
             raise UserError("give words, or --input FILE with a word a line: g2p infer tensor")
         source = word_lists.STANDARD_STREAM
-    if source is not None and not Path(source).exists():
-        _fetch_example(config, source)
+    if source not in (None, word_lists.STANDARD_STREAM) and not Path(source).exists():
+        _fetch_example(source)
     pronouncer = Pronouncer(
         _model_path(config, settings.model),
         settings.threads,
@@ -301,11 +303,13 @@ def _infer(config: "DictConfig", words: tuple[str, ...]) -> int:
     return EXIT_UNKNOWN_CHARACTERS if report.unknown_count else 0
 
 
-def _fetch_example(config: "DictConfig", source: str) -> None:
+def _fetch_example(source: str) -> None:
     """Make the example word list where that is what is asked for and not there yet."""
-    if Path(source) == Path(config.preprocessing.example.words_path):
-        from grapheme_to_phoneme.lexicon.preprocessing import ensure_example
+    from grapheme_to_phoneme.configuration import compose_config
+    from grapheme_to_phoneme.lexicon.preprocessing import ensure_example
 
+    config = compose_config([])
+    if Path(source) == Path(config.preprocessing.example.words_path):
         ensure_example(config)
 
 

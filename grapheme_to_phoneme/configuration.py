@@ -26,8 +26,12 @@ def config_directory() -> Path:
     raise UserError("the configs/ folder is missing: install the package again")
 
 
-def compose_config(overrides: Sequence[str]) -> "DictConfig":
-    """Compose ``config.yaml`` with Hydra overrides such as ``trainer.max_epochs=3``.
+def compose_config(overrides: Sequence[str], root: str = "config") -> "DictConfig":
+    """Compose the configuration with Hydra overrides such as ``seed=3``.
+
+    Args:
+        overrides: the overrides.
+        root: the root file's name: ``config``, or ``prediction`` for its groups alone.
 
     Raises:
         UserError: if an override names a key or a choice that does not exist, with
@@ -39,7 +43,7 @@ def compose_config(overrides: Sequence[str]) -> "DictConfig":
 
     try:
         with initialize_config_dir(config_dir=str(config_directory()), version_base="1.3"):
-            return compose(config_name="config", overrides=list(overrides))
+            return compose(config_name=root, overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         explanation = "; ".join(lines[:2]) if lines else type(error).__name__

@@ -181,7 +181,7 @@ def _build_module(
             "max_epochs": config.trainer.lightning.max_epochs,
             "training_words": len({entry.spelling for entry in data.train}),
         },
-        **git_state(Path.cwd()),
+        **git_state(),
     }
     return PronunciationModule.create(
         dimensions, alphabets, OptimizerSettings(**optimizer), config.seed, facts
@@ -201,7 +201,7 @@ def _report(
     score: Score, run_directory: Path, config: DictConfig, loggers: Sequence[Logger]
 ) -> None:
     """Draw the charts, write the score, and log both."""
-    state = git_state(Path.cwd())
+    state = git_state()
     caption = (
         f"{config.data.name}, stress {config.preprocessing.stress}, seed {config.seed}, "
         f"commit {state['git_commit'][:10]}{'+' if state['git_dirty'] == 'true' else ''}"

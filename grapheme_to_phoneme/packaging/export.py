@@ -119,7 +119,11 @@ def check_parity(
     Raises:
         UserError: naming the first word that differs.
     """
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    # Its threads would wait for work in a loop and keep PyTorch's from theirs, and in turn:
+    # on a busy machine that took minutes.
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     known = [spelling for spelling in spellings if alphabets.encode(spelling)]
     chooser = random.Random(config.parity_seed)
     words = chooser.sample(known, min(config.parity_words, len(known)))

@@ -20,21 +20,26 @@ LOGS_DIRECTORY = "logs"
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-def git_state(directory: Path) -> dict[str, str]:
-    """Return the commit id and whether tracked files differ from it, for tags.
+def git_state() -> dict[str, str]:
+    """Return the commit of the package's source and whether tracked files differ from it.
 
-    Outside a repository, or without git, the commit is ``unknown``.
+    Where the package was installed without its repository, both are ``unknown``.
     """
+    source = Path(__file__).resolve().parents[2]
 
     def ask(*arguments: str) -> str:
-        command = ["git", "-C", str(directory), *arguments]
+        command = ["git", "-C", str(source), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
+    unknown = {"git_commit": "unknown", "git_dirty": "unknown"}
+    # An environment may lie inside somebody else's repository.
+    if not (source / "pyproject.toml").is_file():
+        return unknown
     try:
         commit = ask("rev-parse", "HEAD")
         dirty = bool(ask("status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.CalledProcessError):
-        return {"git_commit": "unknown", "git_dirty": "unknown"}
+        return unknown
     return {"git_commit": commit, "git_dirty": str(dirty).lower()}
 
 
@@ -76,9 +81,8 @@ class TrackingLogger(MLFlowLogger):
         # Both send data about the user to others unless told not to.
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         os.environ["DO_NOT_TRACK"] = "true"
-        # The tables of a new local store are made at this level, a line for each step.
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
-        logging.getLogger("alembic").setLevel(logging.WARNING)
+        # Below this level it tells of every table of a new local store that it makes.
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
         uri = config.tracking_uri
         self._settings = {"experiment_name": config.experiment_name, "run_name": run_name}
         self._fallback_uri = fallback_uri
@@ -164,7 +168,7 @@ def build_loggers(config: DictConfig, run_directory: Path, name: str) -> list[Lo
         LOGGER.warning("MLflow is not installed (the extra `tracking`): logging to files alone")
         return loggers
     fallback = f"sqlite:///{Path(config.logger.fallback_path).resolve()}"
-    tags = {"mlflow.source.git.commit": "", **git_state(Path.cwd())}
+    tags = {"mlflow.source.git.commit": "", **git_state()}
     # MLflow finds no commit when it is started from an environment inside the repository.
     tags["mlflow.source.git.commit"] = tags["git_commit"]
     loggers.append(TrackingLogger(config.logger, name, tags, fallback))
