@@ -3,24 +3,29 @@
 import logging
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
-    EMAWeightAveraging,
     LearningRateMonitor,
     ModelCheckpoint,
     ThroughputMonitor,
     TQDMProgressBar,
+    WeightAveraging,
 )
 from omegaconf import DictConfig
+from torch import Tensor
 
 from grapheme_to_phoneme.training.data_module import Batch
 
 LOGGER = logging.getLogger(__name__)
+
+ParameterList = tuple[Tensor, ...] | list[Tensor]
 
 CHECKPOINT_DIRECTORY = "checkpoints"
 BEST_CHECKPOINT = "best"
@@ -107,6 +112,25 @@ def format_seconds(seconds: float) -> str:
     return str(timedelta(seconds=round(max(0.0, seconds))))
 
 
+def exponential_average(decay: float) -> Callable[[ParameterList, ParameterList, Tensor], None]:
+    """Return an exponential moving average for :class:`WeightAveraging`.
+
+    Early on the decay is smaller, (1 + n) / (10 + n) after n steps, so that a short training
+    does not end with an average that still remembers its random beginning.
+
+    Args:
+        decay: weight of the old average, 0 to 1.
+    """
+
+    @torch.no_grad()
+    def average(averaged: ParameterList, current: ParameterList, steps: Tensor) -> None:
+        done = float(steps)
+        weight = 1.0 - min(decay, (1.0 + done) / (10.0 + done))
+        torch._foreach_lerp_(averaged, current, weight)
+
+    return average
+
+
 def build_callbacks(config: DictConfig, run_directory: Path) -> list[Callback]:
     """Put the callbacks together.
 
@@ -118,10 +142,7 @@ def build_callbacks(config: DictConfig, run_directory: Path) -> list[Callback]:
     time_left = TimeLeft()
     callbacks: list[Callback] = [
         time_left,
-        EMAWeightAveraging(
-            decay=config.weight_averaging.decay,
-            update_every_n_steps=config.weight_averaging.every_n_steps,
-        ),
+        WeightAveraging(multi_avg_fn=exponential_average(config.weight_averaging.decay)),
         EarlyStopping(
             monitor="validation/wer",
             patience=config.early_stopping.patience,
