@@ -341,7 +341,9 @@ def _set_up_logging() -> None:
     logging.captureWarnings(True)
     logging.getLogger().addHandler(logging.NullHandler())
     package_logger = logging.getLogger("grapheme_to_phoneme")
-    package_logger.setLevel(logging.INFO)
+    # The further processes of a distributed training would say everything once more.
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
+    package_logger.setLevel(logging.INFO if is_first else logging.WARNING)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     package_logger.addHandler(handler)

@@ -1,6 +1,7 @@
 """Training and export from end to end: what joins the rooms of the package."""
 
 import logging
+import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -40,13 +41,27 @@ from grapheme_to_phoneme.training.tracking import TrackingLogger, build_loggers,
 
 LOGGER = logging.getLogger(__name__)
 
+#: Tells the processes of a distributed training where the first one writes.
+RUN_DIRECTORY_VARIABLE = "G2P_RUN_DIRECTORY"
+
 
 def new_run_directory(config: DictConfig) -> Path:
     """Return the directory of a new run, ``paths.run_dir`` or one named by the time.
 
+    The further processes of a distributed training, which Lightning starts with the same
+    command line, get the directory of the first.
+
     Raises:
         UserError: if the directory holds a run already.
     """
+    if "LOCAL_RANK" in os.environ and RUN_DIRECTORY_VARIABLE in os.environ:
+        return Path(os.environ[RUN_DIRECTORY_VARIABLE])
+    directory = _choose_run_directory(config)
+    os.environ[RUN_DIRECTORY_VARIABLE] = str(directory)
+    return directory
+
+
+def _choose_run_directory(config: DictConfig) -> Path:
     if config.paths.run_dir is None:
         name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         return Path(config.paths.runs_dir) / name
