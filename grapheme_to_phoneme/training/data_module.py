@@ -205,6 +205,15 @@ class LexiconDataModule(pl.LightningDataModule):
         self._length_noise = length_noise
         self._seed = seed
         self._workers = workers
+        self._first_epoch = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Return what a checkpoint, written when an epoch ends, keeps of this object."""
+        return {"first_epoch": self.trainer.current_epoch + 1}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Take up the order of the batches where a checkpoint left it."""
+        self._first_epoch = state_dict["first_epoch"]
 
     def _share(self) -> dict[str, int]:
         if self.trainer is None:
@@ -222,11 +231,15 @@ class LexiconDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Return the shuffled training batches."""
+        order = ShuffledOrder(len(self._train), self._seed)
+        # Lightning sets the epoch of the later ones; when it resumes, the first batch is drawn
+        # before it does.
+        order.set_epoch(self._first_epoch)
         batches = LengthBatchSampler(
             self._train.lengths,
             self._letters_per_batch,
             self._length_noise,
-            ShuffledOrder(len(self._train), self._seed),
+            order,
             **self._share(),
         )
         return self._loader(self._train, batches)

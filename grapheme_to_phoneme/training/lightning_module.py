@@ -14,6 +14,9 @@ from grapheme_to_phoneme.training.data_module import Batch
 from grapheme_to_phoneme.training.metrics import Score
 from grapheme_to_phoneme.training.network import Network, NetworkDimensions
 
+#: More steps than any training takes: seeds of different runs do not meet.
+STEPS_PER_SEED = 10**9
+
 References = dict[str, list[tuple[str, ...]]]
 
 
@@ -74,7 +77,7 @@ class PronunciationModule(pl.LightningModule):
         dimensions: :meth:`NetworkDimensions.to_dict`'s values.
         alphabets: :meth:`Alphabets.to_dict`'s values.
         optimizer: :class:`OptimizerSettings` as a dictionary.
-        seed: seeds dropout, anew in every epoch, so that a resumed run repeats it.
+        seed: seeds dropout, anew in every step, so that a resumed run repeats it.
         facts: what the model file will say about the lexicon and the run, as plain values.
     """
 
@@ -117,9 +120,9 @@ class PronunciationModule(pl.LightningModule):
         self._dev_spellings = spellings
         self._dev_references = references
 
-    def on_train_epoch_start(self) -> None:
-        """Seed dropout for this epoch."""
-        torch.manual_seed(self._seed * 100_003 + self.current_epoch)
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed dropout by the step, so that a resumed run draws what an unbroken one would."""
+        torch.manual_seed(self._seed * STEPS_PER_SEED + self.global_step)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the mean cross-entropy of the true chunks, in nats per letter."""
