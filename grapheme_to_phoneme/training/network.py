@@ -46,9 +46,6 @@ class NetworkDimensions:
         output_size: width of the layer before the output.
         dropout: probability of dropping an activation.
         ngram_dropout: probability of dropping an n-gram embedding.
-        ngram_limit_probability: probability that a training word shows only its n-grams up
-            to a random length, so that the network also learns to do without the long ones,
-            which tell a training word from all others.
         history_dropout: probability of hiding a previous chunk from the decoder.
     """
 
@@ -66,7 +63,6 @@ class NetworkDimensions:
     output_size: int
     dropout: float
     ngram_dropout: float
-    ngram_limit_probability: float
     history_dropout: float
 
     def to_dict(self) -> dict:
@@ -84,18 +80,12 @@ class NgramEmbedding(nn.Module):
     """Sums the embeddings of the hashed letter n-grams around every letter."""
 
     def __init__(
-        self,
-        windows: Sequence[tuple[int, int]],
-        buckets: int,
-        size: int,
-        dropout: float,
-        limit_probability: float,
+        self, windows: Sequence[tuple[int, int]], buckets: int, size: int, dropout: float
     ) -> None:
         super().__init__()
         self.windows = list(windows)
         self.buckets = buckets
         self.dropout = dropout
-        self.limit_probability = limit_probability
         self.reach = max(max(-first, last) for first, last in windows)
         self.table = nn.Embedding(buckets, size)
         nn.init.normal_(self.table.weight, std=size**-0.5 / len(self.windows))
@@ -119,20 +109,10 @@ class NgramEmbedding(nn.Module):
     def forward(self, letters: Tensor) -> Tensor:
         """Return the sums: (batch, letters) to (batch, letters, size)."""
         embedded = self.table(self.hashes(letters))  # (batch, letters, windows, size)
-        if self.training:
-            embedded = embedded * self._kept(embedded).unsqueeze(-1)
+        if self.training and self.dropout:
+            kept = torch.rand(embedded.shape[:-1], device=embedded.device) >= self.dropout
+            embedded = embedded * (kept / (1.0 - self.dropout)).unsqueeze(-1)
         return embedded.sum(dim=-2)
-
-    def _kept(self, embedded: Tensor) -> Tensor:
-        """Return factors that drop n-grams at random: (batch, letters, windows)."""
-        batch, device = len(embedded), embedded.device
-        kept = torch.rand(embedded.shape[:-1], device=device) >= self.dropout
-        lengths = torch.tensor([last - first + 1 for first, last in self.windows], device=device)
-        longest = int(lengths.max())
-        limits = torch.randint(1, longest + 1, (batch, 1, 1), device=device)
-        is_limited = torch.rand(batch, 1, 1, device=device) < self.limit_probability
-        kept &= (lengths <= limits) | ~is_limited
-        return kept / (1.0 - self.dropout)
 
 
 class ConvolutionBlock(nn.Module):
@@ -176,7 +156,6 @@ class Encoder(nn.Module):
                 dimensions.ngram_buckets,
                 dimensions.ngram_size,
                 dimensions.ngram_dropout,
-                dimensions.ngram_limit_probability,
             )
             self.ngram_projection = nn.Linear(dimensions.ngram_size, size)
         self.blocks = nn.ModuleList(
