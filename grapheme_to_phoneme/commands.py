@@ -25,6 +25,9 @@ LOGGER = logging.getLogger(__name__)
 #: fire splits chained commands at this argument; a lone "-", its default, is standard input.
 FIRE_SEPARATOR = "\x1f"
 
+#: Flags that take a whole number.
+NUMBERS = ("n_best", "beam_size", "threads")
+
 #: What a shell gives a command that was ended by Ctrl-C.
 EXIT_INTERRUPTED = 130
 
@@ -208,6 +211,9 @@ def _as_overrides(group: str, values: dict[str, str]) -> list[str]:
     overrides = []
     for name, value in values.items():
         if value:
+            if name in NUMBERS and not value.isdecimal():
+                flag = name.replace("_", "-")
+                raise UserError(f"--{flag} takes a whole number, not '{value}'")
             quoted = value.replace("\\", "\\\\").replace("'", "\\'")
             text = value if value.isdecimal() else f"'{quoted}'"
             overrides.append(f"{group}.{name}={text}")
@@ -358,6 +364,9 @@ def main() -> None:
     """Run the command line and exit with its status."""
     _set_up_logging()
     arguments = sys.argv[1:]
+    if "--" not in arguments and {"-h", "--help"}.intersection(arguments):
+        # Commands take every flag, to refuse what they do not know, and would take this one.
+        arguments = [*(name for name in arguments[:1] if not name.startswith("-")), "--", "--help"]
     flags = [] if "--" in arguments else ["--"]
     try:
         fire.Fire(

@@ -44,9 +44,12 @@ def compose_config(overrides: Sequence[str], root: str = "config") -> "DictConfi
     try:
         with initialize_config_dir(config_dir=str(config_directory()), version_base="1.3"):
             return compose(config_name=root, overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        explanation = "; ".join(lines[:2]) if lines else type(error).__name__
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        # What follows is where Hydra looked.
+        told = str(error).partition("Config search path:")[0]
+        lines = [line.strip() for line in told.splitlines() if line.strip()]
+        further = " ".join(line for line in lines[1:] if not line.startswith("See "))
+        explanation = "; ".join(filter(None, (*lines[:1], further))) or type(error).__name__
         raise UserError(f"configuration: {explanation}") from error
 
 

@@ -60,8 +60,9 @@ class Normalization:
         # Changing the case can take a string out of its normal form (U+0130 does), so the
         # form is applied last; applying it first as well lets the case see whole letters.
         normalized = self._change_case(self._compose(normalized))
-        # Dropped characters and compatibility forms can leave white space at the ends.
-        return self._compose(normalized).strip()
+        # Normal forms and capitals can hold apostrophes that were none before (U+0374, U+0149),
+        # and dropped characters leave white space at the ends.
+        return self._compose(normalized).translate(self._replacements).strip()
 
     def _change_case(self, text: str) -> str:
         if self.case == "lower":

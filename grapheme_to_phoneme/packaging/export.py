@@ -74,8 +74,9 @@ def load_checkpoint(checkpoint: Path) -> PronunciationModule:
         module = PronunciationModule.load_from_checkpoint(
             checkpoint, map_location="cpu", weights_only=True
         )
-    except (KeyError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0][:200]
+    # What unpickling a foreign file raises shares no base class but this.
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise UserError(f"{checkpoint} is no checkpoint of this package: {reason}") from error
     return module.eval()
 

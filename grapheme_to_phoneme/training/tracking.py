@@ -161,7 +161,10 @@ def build_loggers(config: DictConfig, run_directory: Path, name: str) -> list[Lo
     logs = run_directory / LOGS_DIRECTORY
     # Lightning's logger begins a file anew, so a resumed run writes the next part.
     part = len(list(logs.glob("part-*"))) + 1
-    loggers: list[Logger] = [CSVLogger(run_directory, LOGS_DIRECTORY, f"part-{part}")]
+    # Written at once: a killed run must not take its last rows with it.
+    loggers: list[Logger] = [
+        CSVLogger(run_directory, LOGS_DIRECTORY, f"part-{part}", flush_logs_every_n_steps=1)
+    ]
     if not config.logger.enabled:
         return loggers
     if importlib.util.find_spec("mlflow") is None:
