@@ -25,6 +25,9 @@ LOGGER = logging.getLogger(__name__)
 #: fire splits chained commands at this argument; a lone "-", its default, is standard input.
 FIRE_SEPARATOR = "\x1f"
 
+#: The override of `train` that names a run to go on with.
+RESUME = "resume="
+
 #: Flags that take a whole number.
 NUMBERS = ("n_best", "beam_size", "threads")
 
@@ -76,17 +79,18 @@ class Commands:
             overrides: Hydra overrides, such as experiment=quick paths.run_dir=DIR, or
                 resume=DIR to go on with an interrupted run.
         """
+        resumed = [text for text in overrides if text.startswith(RESUME)]
+        if resumed:
+            from grapheme_to_phoneme.configuration import load_overrides
+
+            run_directory = Path(resumed[-1].removeprefix(RESUME))
+            changes = [text for text in overrides if text not in resumed]
+            overrides = (*load_overrides(run_directory), *changes)
         config = _compose("train", overrides, unknown)
         _require("torch", "train")
         from grapheme_to_phoneme import workflows
-        from grapheme_to_phoneme.configuration import load_overrides
 
-        if config.resume is not None:
-            run_directory = Path(config.resume)
-            changes = [text for text in overrides if not text.startswith("resume=")]
-            overrides = (*load_overrides(run_directory), *changes)
-            config = _compose("train", overrides, {})
-        else:
+        if not resumed:
             run_directory = workflows.new_run_directory(config)
         _log_to_file(run_directory / "train.log")
         model = workflows.train(config, overrides, run_directory)
@@ -101,13 +105,16 @@ class Commands:
             run: the run's directory; by default the newest.
             checkpoint: another checkpoint of that run.
         """
-        config = _compose("export", overrides, unknown)
-        _require("torch", "train")
-        from grapheme_to_phoneme import workflows
         from grapheme_to_phoneme.configuration import load_overrides
 
-        directory = Path(run) if run else _newest(config, "checkpoints").parent
-        config = _compose("export", (*load_overrides(directory), *overrides), {})
+        directory = Path(run)
+        if not run:
+            directory = _newest(_compose("export", [], unknown), "checkpoints").parent
+            LOGGER.info("run: %s (the newest)", directory)
+        config = _compose("export", (*load_overrides(directory), *overrides), unknown)
+        _require("torch", "train")
+        from grapheme_to_phoneme import workflows
+
         workflows.export(config, directory, Path(checkpoint) if checkpoint else None)
 
     @SetParseFn(str)
@@ -132,7 +139,7 @@ class Commands:
         references, hashes = _references(config)
         pronouncer = Pronouncer(path, threads=config.infer.threads)
         score = evaluation.evaluate_model(pronouncer, references, settings.beam_size)
-        name = Path(settings.lexicon).stem if settings.lexicon else settings.part
+        name = f"lexicon-{Path(settings.lexicon).stem}" if settings.lexicon else settings.part
         sys.stdout.write(f"{name}, {path}\n{evaluation.format_table(score)}\n")
         target = path.parent / f"evaluation-{name}.yaml"
         facts = {"part": name, "sha256": hashes, "git_commit": pronouncer.metadata.git_commit}
@@ -149,6 +156,7 @@ class Commands:
         n_best: str = "",
         beam_size: str = "",
         threads: str = "",
+        overrides: str = "",
         **unknown: str,
     ) -> None:
         """Pronounce words: one line each, word, tab, phones separated by spaces.
@@ -161,6 +169,7 @@ class Commands:
             n_best: pronunciations per word; above 1, with their probabilities.
             beam_size: hypotheses kept while searching.
             threads: threads for the arithmetic; 0 takes one per core.
+            overrides: further settings, separated by spaces: "infer.longest_word=64".
         """
         given = {
             "model": model,
@@ -170,7 +179,8 @@ class Commands:
             "beam_size": beam_size,
             "threads": threads,
         }
-        config = _compose("infer", _as_overrides("infer", given), unknown, "prediction")
+        settings = [*overrides.split(), *_as_overrides("infer", given)]
+        config = _compose("infer", settings, unknown, "prediction")
         status = _infer(config, words)
         if status:
             raise SystemExit(status)

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from grapheme_to_phoneme.configuration import save_config
 from grapheme_to_phoneme.constants import MODEL_FILENAME
-from grapheme_to_phoneme.errors import UserError
+from grapheme_to_phoneme.errors import MissingDependencyError, UserError
 from grapheme_to_phoneme.lexicon.data import LexiconData, load_data
 from grapheme_to_phoneme.lexicon.entries import group_by_spelling
 from grapheme_to_phoneme.packaging.export import export_checkpoint, load_checkpoint
@@ -122,19 +123,7 @@ def train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> 
     for logger in loggers:
         logger.log_hyperparams(_flat(config))
     callbacks = build_callbacks(config.callbacks, run_directory)
-    trainer = pl.Trainer(
-        **OmegaConf.to_container(config.trainer.lightning, resolve=True),
-        callbacks=callbacks,
-        logger=loggers,
-        default_root_dir=run_directory,
-        # A bar is among the callbacks where somebody can watch it.
-        enable_progress_bar=any(
-            isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks
-        ),
-        enable_model_summary=False,
-        # The batch sampler takes its process's share itself.
-        use_distributed_sampler=False,
-    )
+    trainer = _build_trainer(config, callbacks, loggers, run_directory)
     if checkpoint:
         LOGGER.info("going on from %s", checkpoint)
     trainer.fit(module, data_module, ckpt_path=checkpoint, weights_only=True)
@@ -146,6 +135,31 @@ def train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> 
         score = export_checkpoint(best, target, prepared.dev_references, config)
         _report(score, run_directory, config, loggers)
     return target
+
+
+def _build_trainer(
+    config: DictConfig,
+    callbacks: Sequence[Callback],
+    loggers: Sequence[Logger],
+    run_directory: Path,
+) -> pl.Trainer:
+    try:
+        return pl.Trainer(
+            **OmegaConf.to_container(config.trainer.lightning, resolve=True),
+            callbacks=list(callbacks),
+            logger=list(loggers),
+            default_root_dir=run_directory,
+            # A bar is among the callbacks where somebody can watch it.
+            enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+            enable_model_summary=False,
+            # The batch sampler takes its process's share itself.
+            use_distributed_sampler=False,
+        )
+    except MisconfigurationException as error:
+        reason = str(error).splitlines()[0]
+        raise MissingDependencyError(
+            f"the group trainer asks for what is not here: {reason}"
+        ) from error
 
 
 def export(config: DictConfig, run_directory: Path, checkpoint: Path | None) -> Path:

@@ -1,9 +1,12 @@
 """Pronounces words with a model file."""
 
+import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from math import exp
 from pathlib import Path
 
@@ -56,8 +59,8 @@ class Pronouncer:
 
     Args:
         model: the model file, as ``g2p train`` or ``g2p export`` wrote it.
-        threads: threads for the arithmetic; 0 takes one per core.
-        letters_per_batch: most letters that are worked on at once; bounds the memory.
+        threads: batches that are worked on at once; 0 takes one per core.
+        letters_per_batch: most letters in a batch; bounds the memory.
         longest_word: longer words are pronounced piece by piece, in letters.
 
     Raises:
@@ -68,14 +71,16 @@ class Pronouncer:
         self,
         model: str | Path,
         threads: int = 0,
-        letters_per_batch: int = 8192,
+        letters_per_batch: int = 1024,
         longest_word: int = 256,
     ) -> None:
         path = Path(model)
         if not path.is_file():
             raise UserError(f"there is no model file {path}: train one with `g2p train`")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        # One thread for a batch and batches side by side: threads that share the many small
+        # operations of the search would spend half their time waiting for each other.
+        options.intra_op_num_threads = 1
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(
@@ -91,6 +96,7 @@ class Pronouncer:
         self._letters = frozenset(self.metadata.letters)
         self._letters_per_batch = letters_per_batch
         self._longest_word = longest_word
+        self._workers = ThreadPoolExecutor(threads or available_cores())
 
     def pronounce(
         self, words: Iterable[str], n_best: int = 1, beam_size: int | None = None
@@ -156,21 +162,28 @@ class Pronouncer:
             else:
                 by_length[len(spelling)].append(spelling)
         # Words of one length need no padding, which is both faster and beyond suspicion.
+        batches = []
         for length, group in by_length.items():
             rows = max(1, self._letters_per_batch // (length * beam_size))
-            for start in range(0, len(group), rows):
-                batch = group[start : start + rows]
-                texts, scores = self._session.run(
-                    ["pronunciations", "log_probabilities"],
-                    {
-                        "words": np.array(batch, dtype=object),
-                        "beam_size": np.array([beam_size], dtype=np.int64),
-                    },
-                )
-                rows_of_batch = zip(batch, texts.tolist(), scores.tolist(), strict=True)
-                for spelling, row_texts, row_scores in rows_of_batch:
-                    found[spelling] = _merge(row_texts, row_scores)
+            batches += [group[start : start + rows] for start in range(0, len(group), rows)]
+        run = partial(self._run, beam_size=beam_size)
+        # A single batch is not worth the way to another thread.
+        answers = map(run, batches) if len(batches) == 1 else self._workers.map(run, batches)
+        for batch, (texts, scores) in zip(batches, answers, strict=True):
+            for spelling, row_texts, row_scores in zip(batch, texts, scores, strict=True):
+                found[spelling] = _merge(row_texts, row_scores)
         return found
+
+    def _run(self, batch: Sequence[str], beam_size: int) -> tuple[list, list]:
+        """Return the texts and log probabilities of a batch's hypotheses, a list per word."""
+        texts, scores = self._session.run(
+            ["pronunciations", "log_probabilities"],
+            {
+                "words": np.array(batch, dtype=object),
+                "beam_size": np.array([beam_size], dtype=np.int64),
+            },
+        )
+        return texts.tolist(), scores.tolist()
 
     def _search_pieces(self, spelling: str, beam_size: int) -> Sequence[Alternative]:
         """Pronounce a spelling that is no word of any language, in bounded memory."""
@@ -184,6 +197,13 @@ class Pronouncer:
             phones.extend(best.phones)
             probability *= best.probability
         return (Alternative(tuple(phones), probability),)
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _merge(texts: Sequence[str], scores: Sequence[float]) -> Sequence[Alternative]:

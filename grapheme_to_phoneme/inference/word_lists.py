@@ -5,7 +5,6 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +13,9 @@ from grapheme_to_phoneme.inference.pronouncer import Alternative, Pronouncer, Pr
 
 #: Stands for standard input or output.
 STANDARD_STREAM = "-"
+
+#: Characters of the words that are held in memory, give or take a word.
+CHARACTERS_PER_BATCH = 2**19
 
 #: Bytes that are no UTF-8 pass through Python strings in this form and come out unchanged.
 UNDECODABLE = "surrogateescape"
@@ -83,11 +85,24 @@ def pronounce_stream(
         words_per_batch: words held in memory.
         report: counts the answers.
     """
-    remaining = iter(words)
-    while batch := list(islice(remaining, words_per_batch)):
+    for batch in _batches(words, words_per_batch):
         for answer in pronouncer.pronounce(batch, n_best, beam_size):
             report.add(answer)
             write(format_lines(answer, n_best))
+
+
+def _batches(words: Iterable[str], words_per_batch: int) -> Iterator[list[str]]:
+    """Divide words into lists; few of them where they are so long as to fill the memory."""
+    batch: list[str] = []
+    characters = 0
+    for word in words:
+        batch.append(word)
+        characters += len(word)
+        if len(batch) == words_per_batch or characters >= CHARACTERS_PER_BATCH:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
 
 
 def format_lines(answer: Pronunciation, n_best: int) -> str:

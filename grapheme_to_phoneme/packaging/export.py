@@ -125,7 +125,13 @@ def check_parity(
     # on a busy machine that took minutes.
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    known = [spelling for spelling in spellings if alphabets.encode(spelling)]
+    known = [
+        spelling
+        for spelling in spellings
+        if spelling and len(alphabets.encode(spelling)) == len(spelling)
+    ]
+    if not known:
+        raise UserError("no dev word has only letters that the training words have")
     chooser = random.Random(config.parity_seed)
     words = chooser.sample(known, min(config.parity_words, len(known)))
     worst = 0.0

@@ -68,8 +68,8 @@ def build_model(network: Network, alphabets: Alphabets, metadata: ModelMetadata)
     """Build the ONNX model of a network.
 
     Its inputs are ``words``, normalised spellings as strings, shape (batch,), and
-    ``beam_size``, the number of hypotheses, 64-bit integers, shape (1,). Letters that the model
-    does not know are passed over. Its outputs, best hypothesis first:
+    ``beam_size``, the number of hypotheses, 64-bit integers, shape (1,). A letter that the model
+    does not know gives no phone, as padding does. Its outputs, best hypothesis first:
 
     - ``pronunciations``: phones separated by spaces, strings, (batch, beam);
     - ``log_probabilities``: natural logarithms, float32, (batch, beam);

@@ -126,7 +126,8 @@ def exponential_average(decay: float) -> Callable[[ParameterList, ParameterList,
     def average(averaged: ParameterList, current: ParameterList, steps: Tensor) -> None:
         done = float(steps)
         weight = 1.0 - min(decay, (1.0 + done) / (10.0 + done))
-        torch._foreach_lerp_(averaged, current, weight)
+        for old, new in zip(averaged, current, strict=True):
+            old.lerp_(new.to(old.dtype), weight)
 
     return average
 

@@ -139,11 +139,14 @@ class LengthBatchSampler(Sampler[list[int]]):
             order = generator.permutation(len(self._lengths))
             keys = self._lengths[order] + generator.uniform(0, self._length_noise, len(order))
         order = order[np.argsort(keys, kind="stable")]
+        # Every process must get a batch, of a small lexicon too.
+        most_words = max(1, len(order) // self._world_size)
         batches: list[list[int]] = [[]]
         longest = 0
         for index in order.tolist():
             longest = max(longest, int(self._lengths[index]))
-            if batches[-1] and longest * (len(batches[-1]) + 1) > self._letters_per_batch:
+            is_full = longest * (len(batches[-1]) + 1) > self._letters_per_batch
+            if batches[-1] and (is_full or len(batches[-1]) == most_words):
                 batches.append([])
                 longest = int(self._lengths[index])
             batches[-1].append(index)
@@ -151,7 +154,7 @@ class LengthBatchSampler(Sampler[list[int]]):
             batches = [batches[index] for index in generator.permutation(len(batches))]
         # Every process must take the same number of steps when training.
         if self.sampler is not None and self._world_size > 1:
-            batches = batches[: len(batches) // self._world_size * self._world_size] or batches
+            batches = batches[: len(batches) // self._world_size * self._world_size]
         return batches[self._rank :: self._world_size]
 
     def __len__(self) -> int:

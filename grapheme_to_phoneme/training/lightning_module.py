@@ -184,7 +184,8 @@ class PronunciationModule(pl.LightningModule):
             lr=settings.learning_rate,
             betas=settings.betas,
             # One pass over the memory instead of a dozen: it matters for the n-gram table.
-            fused=True,
+            # Lightning cannot clip the gradients of a fused optimiser in mixed precision.
+            fused=self.trainer.precision == "32-true",
         )
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         warmup = max(1, min(settings.warmup_steps, steps // 4))
