@@ -90,6 +90,7 @@ def train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> 
         UserError: if the data or the configuration does not allow a training.
     """
     save_config(config, overrides, run_directory)
+    state = git_state()
     pl.seed_everything(config.seed, verbose=False)
     # Numbers too small to matter take a processor a hundred times as long as others.
     torch.set_flush_denormal(True)
@@ -99,7 +100,7 @@ def train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> 
     checkpoint = last if last.is_file() else None
     if checkpoint:
         _check_same_lexicon(checkpoint, data, prepared.alphabets)
-    module = _build_module(config, data, prepared.alphabets)
+    module = _build_module(config, data, prepared.alphabets, state)
     spellings = list(prepared.dev_references)
     module.set_references(spellings, prepared.dev_references)
     batches = config.trainer.batches
@@ -133,7 +134,7 @@ def train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> 
     if trainer.is_global_zero:
         best = Path(_best_checkpoint(trainer))
         score = export_checkpoint(best, target, prepared.dev_references, config)
-        _report(score, run_directory, config, loggers)
+        _report(score, run_directory, config, state, loggers)
     return target
 
 
@@ -189,7 +190,7 @@ def _best_checkpoint(trainer: pl.Trainer) -> str:
 
 
 def _build_module(
-    config: DictConfig, data: LexiconData, alphabets: Alphabets
+    config: DictConfig, data: LexiconData, alphabets: Alphabets, state: dict[str, str]
 ) -> PronunciationModule:
     dimensions = NetworkDimensions.from_dict(
         {
@@ -210,7 +211,7 @@ def _build_module(
             "max_epochs": config.trainer.lightning.max_epochs,
             "training_words": len({entry.spelling for entry in data.train}),
         },
-        **git_state(),
+        **state,
     }
     return PronunciationModule.create(
         dimensions, alphabets, OptimizerSettings(**optimizer), config.seed, facts
@@ -227,10 +228,16 @@ def _check_same_lexicon(checkpoint: Path, data: LexiconData, alphabets: Alphabet
 
 
 def _report(
-    score: Score, run_directory: Path, config: DictConfig, loggers: Sequence[Logger]
+    score: Score,
+    run_directory: Path,
+    config: DictConfig,
+    state: dict[str, str],
+    loggers: Sequence[Logger],
 ) -> None:
-    """Draw the charts, write the score, and log both."""
-    state = git_state()
+    """Draw the charts, write the score, and log both.
+
+    ``state`` is that of the source when the training began; by now it may be another.
+    """
     caption = (
         f"{config.data.name}, stress {config.preprocessing.stress}, seed {config.seed}, "
         f"commit {state['git_commit'][:10]}{'+' if state['git_dirty'] == 'true' else ''}"

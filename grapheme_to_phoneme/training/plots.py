@@ -22,6 +22,9 @@ MOST_CONFUSIONS = 25
 #: Words of this length and longer share a bar.
 LONGEST_BAR = 18
 
+#: Charts whose first values would flatten all the others.
+LOGARITHMIC = ("loss",)
+
 #: File name, title, vertical axis, and the metrics with their labels.
 CURVES: Sequence[tuple[str, str, str, dict[str, str]]] = (
     (
@@ -86,6 +89,8 @@ def draw_curves(metrics: dict[str, Series], directory: Path, caption: str) -> li
             steps, values = metrics[name]
             marker = "o" if len(steps) < 50 else None
             axes.plot(steps, values, label=label, marker=marker, markersize=3)
+        if filename in LOGARITHMIC:
+            axes.set_yscale("log")
         axes.set_xlabel("training step")
         axes.set_ylabel(axis_label)
         axes.legend()
