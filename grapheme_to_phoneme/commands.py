@@ -7,6 +7,7 @@ PyTorch.
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -138,9 +139,13 @@ class Commands:
         path = _model_path(config, settings.model)
         references, hashes = _references(config)
         pronouncer = Pronouncer(path, threads=config.infer.threads)
-        score = evaluation.evaluate_model(pronouncer, references, settings.beam_size)
+        started = time.perf_counter()
+        answers = pronouncer.pronounce(references, beam_size=settings.beam_size)
+        seconds = time.perf_counter() - started
+        score = evaluation.score_answers(answers, references)
         name = f"lexicon-{Path(settings.lexicon).stem}" if settings.lexicon else settings.part
-        sys.stdout.write(f"{name}, {path}\n{evaluation.format_table(score)}\n")
+        speed = f"{len(answers):,} words in {seconds:.2f} s, {len(answers) / seconds:,.0f} words/s"
+        sys.stdout.write(f"{name}, {path}\n{evaluation.format_table(score)}\n{speed}\n")
         target = path.parent / f"evaluation-{name}.yaml"
         facts = {"part": name, "sha256": hashes, "git_commit": pronouncer.metadata.git_commit}
         evaluation.write_score(score, facts, target)

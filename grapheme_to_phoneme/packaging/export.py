@@ -20,7 +20,7 @@ from grapheme_to_phoneme.inference.pronouncer import Pronouncer
 from grapheme_to_phoneme.normalization import Normalization
 from grapheme_to_phoneme.packaging.onnx_export import build_model, write_model
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, Alphabets
-from grapheme_to_phoneme.training.evaluation import evaluate_model
+from grapheme_to_phoneme.training.evaluation import score_answers
 from grapheme_to_phoneme.training.lightning_module import PronunciationModule, References
 from grapheme_to_phoneme.training.metrics import Score
 from grapheme_to_phoneme.training.network import Network
@@ -52,7 +52,8 @@ def export_checkpoint(
     write_model(model, unchecked)
     try:
         check_parity(module.network, module.alphabets, unchecked, list(references), config.export)
-        score = evaluate_model(Pronouncer(unchecked, threads=config.infer.threads), references)
+        pronouncer = Pronouncer(unchecked, threads=config.infer.threads)
+        score = score_answers(pronouncer.pronounce(references), references)
     finally:
         unchecked.unlink(missing_ok=True)
     scores = {"dev_wer": round(score.wer, 3), "dev_per": round(score.per, 3)}

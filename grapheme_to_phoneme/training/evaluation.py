@@ -1,29 +1,26 @@
 """Scores a model file on a lexicon."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from grapheme_to_phoneme.inference.pronouncer import Pronouncer
+from grapheme_to_phoneme.inference.pronouncer import Pronunciation
 from grapheme_to_phoneme.training.metrics import Score, score_words
 
 #: Lengths that share a row of the table, in letters.
 LENGTH_GROUPS = ((1, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, None))
 
 
-def evaluate_model(
-    pronouncer: Pronouncer,
-    references: dict[str, list[tuple[str, ...]]],
-    beam_size: int | None = None,
+def score_answers(
+    answers: Iterable[Pronunciation], references: dict[str, list[tuple[str, ...]]]
 ) -> Score:
-    """Pronounce every word and count the errors.
+    """Count the errors of a model's answers.
 
     Args:
-        pronouncer: the model.
+        answers: what the model said of each word.
         references: the accepted pronunciations of every normalised spelling.
-        beam_size: see :meth:`Pronouncer.pronounce`.
     """
-    answers = pronouncer.pronounce(references, beam_size=beam_size)
     return score_words(((answer.word, answer.phones) for answer in answers), references)
 
 
