@@ -1,0 +1,480 @@
+"""The installed command, as a shell runs it."""
+
+import inspect
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from grapheme_to_phoneme import Pronouncer
+from grapheme_to_phoneme.commands import Commands
+from grapheme_to_phoneme.constants import EXIT_UNKNOWN_CHARACTERS
+from tests.conftest import G2P, TinyRun, g2p_environment, run_g2p
+
+COMMANDS = sorted(name for name in vars(Commands) if not name.startswith("_"))
+
+#: What a shell user types for each of them.
+TYPED = {name: name.replace("_", "-") for name in COMMANDS}
+
+
+@pytest.fixture(scope="module")
+def pronouncer(tiny_run: TinyRun) -> Pronouncer:
+    """The trained model, through the library."""
+    return Pronouncer(tiny_run.model, threads=1)
+
+
+def infer(
+    run: TinyRun, *arguments: str | Path, status: int = 0, **options
+) -> subprocess.CompletedProcess[bytes]:
+    completed = run_g2p("infer", "--model", run.model, *arguments, **options)
+    assert completed.returncode == status, completed.stderr.decode()
+    return completed
+
+
+def expected_lines(pronouncer: Pronouncer, words: list[str]) -> list[str]:
+    return [f"{answer.word}\t{' '.join(answer.phones)}" for answer in pronouncer.pronounce(words)]
+
+
+def lines_of(completed: subprocess.CompletedProcess[bytes]) -> list[str]:
+    return completed.stdout.decode("utf-8", "surrogateescape").splitlines()
+
+
+def check_refused(completed: subprocess.CompletedProcess[bytes], *named: str) -> str:
+    """Check that a command ended with one line that begins as ours do; return it."""
+    assert completed.returncode not in (0, None)
+    said = completed.stderr.decode()
+    assert said.count("\n") == 1, said
+    assert said.startswith("g2p: error: ")
+    assert completed.stdout == b""
+    for text in named:
+        assert text in said
+    return said
+
+
+# Help
+
+
+def test_list_of_commands() -> None:
+    completed = run_g2p("--help")
+    assert completed.returncode == 0
+    shown = (completed.stdout + completed.stderr).decode()
+    for name in COMMANDS:
+        assert name in shown
+        summary = inspect.getdoc(getattr(Commands, name)).splitlines()[0]
+        assert summary in shown
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_every_command_has_help(name: str, flag: str, tmp_path: Path) -> None:
+    completed = run_g2p(TYPED[name], flag, cwd=tmp_path)
+    assert completed.returncode == 0
+    shown = (completed.stdout + completed.stderr).decode()
+    method = getattr(Commands, name)
+    documentation = inspect.getdoc(method)
+    assert documentation.splitlines()[0] in shown
+    described = documentation.partition("Args:")[2]
+    for parameter in list(inspect.signature(method).parameters.values())[1:]:
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
+            assert f"{parameter.name}:" in described
+            assert parameter.name in shown.lower()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_wins_over_work(tiny_run: TinyRun) -> None:
+    completed = infer(tiny_run, "stone", "--help")
+    assert completed.stdout == b"" and b"Pronounce words" in completed.stderr
+
+
+def test_nothing_at_all() -> None:
+    completed = run_g2p()
+    assert b"infer" in completed.stdout + completed.stderr
+
+
+# What is not understood
+
+
+def test_unknown_command() -> None:
+    completed = run_g2p("trian")
+    assert completed.returncode == 2
+    assert b"Traceback" not in completed.stderr and b"train" in completed.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_unknown_flags_are_refused_before_any_work(name: str, tmp_path: Path) -> None:
+    completed = run_g2p(TYPED[name], "--no-such-flag", "3", cwd=tmp_path)
+    check_refused(completed, "does not know --no-such-flag", "--help")
+    assert completed.returncode == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "infer"])
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("word", "'word' is no setting"),
+        ("no_such_key=3", "no_such_key"),
+        ("trainer.no_such_key=3", "trainer.no_such_key"),
+        ("model=no_such_model", "baseline main"),
+        ("model=[", "configuration: "),
+        ("=3", "configuration: "),
+    ],
+)
+def test_unknown_overrides_are_refused_before_any_work(
+    name: str, override: str, named: str, tmp_path: Path
+) -> None:
+    check_refused(run_g2p(TYPED[name], override, cwd=tmp_path), named)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flag", ["--n-best", "--beam-size", "--threads"])
+@pytest.mark.parametrize("value", ["many", "-1", "1.5", "1e3"])
+def test_numbers_must_be_numbers(tiny_run: TinyRun, flag: str, value: str) -> None:
+    completed = run_g2p("infer", "--model", tiny_run.model, f"{flag}={value}", "stone")
+    check_refused(completed, f"{flag} takes a whole number, not '{value}'")
+
+
+@pytest.mark.parametrize("arguments", [("--n-best=0",), ("--n-best=3", "--beam-size=2")])
+def test_impossible_numbers(tiny_run: TinyRun, arguments: tuple[str, ...]) -> None:
+    check_refused(run_g2p("infer", "--model", tiny_run.model, *arguments, "stone"), "at least")
+
+
+# Configuration
+
+
+def test_configuration_is_printed_as_yaml() -> None:
+    completed = run_g2p("config", "model=baseline", "seed=7")
+    assert completed.returncode == 0
+    config = yaml.safe_load(completed.stdout)
+    assert config["seed"] == 7
+    assert config["model"]["ngram_windows"] == []
+    assert {"data", "preprocessing", "trainer", "export", "infer", "evaluate"} <= set(config)
+
+
+def test_preset_is_applied() -> None:
+    default, quick = (
+        yaml.safe_load(run_g2p("config", *overrides).stdout)
+        for overrides in ((), ("experiment=quick",))
+    )
+    epochs = [config["trainer"]["lightning"]["max_epochs"] for config in (default, quick)]
+    assert epochs[1] < epochs[0]
+
+
+# Words as arguments
+
+
+def test_words_as_arguments(tiny_run: TinyRun, pronouncer: Pronouncer) -> None:
+    words = ["stone", "kitten", "Stone", "stone"]
+    completed = infer(tiny_run, *words)
+    assert lines_of(completed) == expected_lines(pronouncer, words)
+    assert completed.stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("word", "status"),
+    [
+        ("None", 0),
+        ("True", 0),
+        ("False", 0),
+        ("a,b", EXIT_UNKNOWN_CHARACTERS),
+        ("1e5", EXIT_UNKNOWN_CHARACTERS),
+        ("[a]", EXIT_UNKNOWN_CHARACTERS),
+        ("{}", EXIT_UNKNOWN_CHARACTERS),
+        ("'a'", 0),
+        ("0x10", EXIT_UNKNOWN_CHARACTERS),
+        ("a=b", EXIT_UNKNOWN_CHARACTERS),
+        ("two words", EXIT_UNKNOWN_CHARACTERS),
+        ("$HOME", EXIT_UNKNOWN_CHARACTERS),
+        ("infer", 0),
+        ("", 0),
+    ],
+)
+def test_words_stay_words(
+    tiny_run: TinyRun, pronouncer: Pronouncer, word: str, status: int
+) -> None:
+    completed = infer(tiny_run, word, "stone", status=status)
+    assert lines_of(completed) == expected_lines(pronouncer, [word, "stone"])
+
+
+def test_lone_hyphen_is_a_word(tiny_run: TinyRun, pronouncer: Pronouncer) -> None:
+    completed = run_g2p("infer", "--model", tiny_run.model, "-", "stone")
+    assert lines_of(completed) == expected_lines(pronouncer, ["-", "stone"])
+
+
+def test_flags_may_stand_anywhere(tiny_run: TinyRun, pronouncer: Pronouncer) -> None:
+    expected = expected_lines(pronouncer, ["stone", "kitten"])
+    for arguments in (
+        ("stone", "kitten", "--model", tiny_run.model),
+        ("stone", "--model", tiny_run.model, "kitten"),
+        (f"--model={tiny_run.model}", "stone", "kitten"),
+        ("-m", tiny_run.model, "stone", "kitten"),
+    ):
+        assert lines_of(run_g2p("infer", *arguments)) == expected
+
+
+def test_several_pronunciations(tiny_run: TinyRun, pronouncer: Pronouncer) -> None:
+    expected = []
+    for answer in pronouncer.pronounce(["stone", "kitten"], n_best=3):
+        for choice in (answer, *answer.alternatives):
+            line = f"{answer.word}\t{' '.join(choice.phones)}\t{choice.probability:.6f}"
+            expected.append(line)
+    for flag in (("--n-best", "3"), ("--n_best=3",)):
+        assert lines_of(infer(tiny_run, "stone", "kitten", *flag)) == expected
+
+
+# Word lists
+
+
+def test_file_to_file(tiny_run: TinyRun, pronouncer: Pronouncer, tmp_path: Path) -> None:
+    words = [entry.spelling for entry in tiny_run.lexicon.dev[:300]] + ["", "stone"]
+    source, target = tmp_path / "words.txt", tmp_path / "lexicon.tsv"
+    source.write_text("".join(f"{word}\n" for word in words))
+    completed = infer(tiny_run, "--input", source, "--output", target)
+    assert completed.stdout == b""
+    assert target.read_text().splitlines() == expected_lines(pronouncer, words)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lexicon.tsv", "words.txt"]
+
+
+def test_file_can_be_replaced_by_its_answers(tiny_run: TinyRun, tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("stone\n")
+    infer(tiny_run, "--input", words, "--output", words)
+    assert words.read_text().startswith("stone\tS ")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--input", "-"), ("--input=-",)])
+def test_pipe(tiny_run: TinyRun, pronouncer: Pronouncer, arguments: tuple[str, ...]) -> None:
+    completed = infer(tiny_run, *arguments, standard_input=b"stone\r\nkitten")
+    assert lines_of(completed) == expected_lines(pronouncer, ["stone", "kitten"])
+
+
+def test_empty_pipe(tiny_run: TinyRun) -> None:
+    assert infer(tiny_run, standard_input=b"").stdout == b""
+
+
+def test_every_line_is_answered(tiny_run: TinyRun) -> None:
+    content = b"stone\n\n\xff\xfe\n\0\n\xf0\x9f\x98\x80\n" + b"a" * 10_000 + b"\nend"
+    completed = infer(tiny_run, standard_input=content, status=EXIT_UNKNOWN_CHARACTERS)
+    words = [line.split(b"\t")[0] for line in completed.stdout.split(b"\n")[:-1]]
+    assert words == content.split(b"\n")
+    said = completed.stderr.decode().splitlines()
+    assert said == [
+        "'\\udcff\\udcfe': the model does not know byte 0xFF (not UTF-8), byte 0xFE (not UTF-8)",
+        "'\\x00': the model does not know U+0000 no name",
+        "'😀': the model does not know '😀' U+1F600 GRINNING FACE",
+    ]
+
+
+def test_unknown_characters_end_with_a_status_of_their_own(tiny_run: TinyRun) -> None:
+    completed = infer(tiny_run, "stöne", "kitten", status=EXIT_UNKNOWN_CHARACTERS)
+    assert completed.returncode == 4
+    assert lines_of(completed)[0].startswith("stöne\tS T")
+    assert completed.stderr.decode() == (
+        "'stöne': the model does not know 'ö' U+00F6 LATIN SMALL LETTER O WITH DIAERESIS\n"
+    )
+
+
+def test_many_unknown_words_are_counted(tiny_run: TinyRun) -> None:
+    content = b"".join(b"word%d\n" % number for number in range(100))
+    completed = infer(tiny_run, standard_input=content, status=EXIT_UNKNOWN_CHARACTERS)
+    assert len(lines_of(completed)) == 100
+    said = completed.stderr.decode().splitlines()
+    assert len(said) == 21 and said[-1] == "80 more such words"
+
+
+def test_reader_that_stops_reading(tiny_run: TinyRun) -> None:
+    """``g2p infer --input many | head -1`` ends soon and says nothing."""
+    with subprocess.Popen(
+        [G2P, "infer", "--model", tiny_run.model, "--input", "-"],
+        env=g2p_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            process.stdin.write(b"stone\n" * 20_000)
+            process.stdin.flush()
+            assert process.stdout.readline().startswith(b"stone\tS ")
+            process.stdout.close()
+            process.stdin.close()
+            said = process.stderr.read()
+            process.wait(timeout=120)
+        finally:
+            process.kill()
+    assert said == b""
+
+
+def take_interrupts() -> None:
+    """Undo what a shell that starts the tests in the background does to Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def test_interrupt_leaves_no_file_under_the_name(tiny_run: TinyRun, tmp_path: Path) -> None:
+    target = tmp_path / "lexicon.tsv"
+    with subprocess.Popen(
+        [G2P, "infer", "--model", tiny_run.model, "--input", "-", "--output", target],
+        env=g2p_environment(),
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=take_interrupts,
+    ) as process:
+        try:
+            while not (tmp_path / "lexicon.tsv.partial").exists():
+                assert process.poll() is None
+                time.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=120) == 130
+            assert process.stderr.read() == b"g2p: error: interrupted\n"
+        finally:
+            process.kill()
+    assert not target.exists()
+
+
+def test_words_and_a_file_are_too_much(tiny_run: TinyRun, tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("stone\n")
+    completed = run_g2p("infer", "--model", tiny_run.model, "--input", words, "stone")
+    check_refused(completed, "give words or --input, not both")
+
+
+def test_missing_input(tiny_run: TinyRun, tmp_path: Path) -> None:
+    completed = run_g2p(
+        "infer", "--model", tiny_run.model, "--input", "none.txt", "--output", "out", cwd=tmp_path
+    )
+    check_refused(completed, "cannot read none.txt: No such file or directory")
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_that_cannot_be_written(tiny_run: TinyRun, tmp_path: Path) -> None:
+    target = tmp_path / "missing" / "out.tsv"
+    completed = run_g2p("infer", "--model", tiny_run.model, "--output", target, "stone")
+    check_refused(completed, f"cannot write {target}: No such file or directory")
+
+
+# Which model
+
+
+def test_newest_model_is_taken_and_said(tiny_run: TinyRun, pronouncer: Pronouncer) -> None:
+    completed = run_g2p("infer", "stone", cwd=tiny_run.folder)
+    assert lines_of(completed) == expected_lines(pronouncer, ["stone"])
+    assert completed.stderr.decode() == "model: runs/tiny/model.onnx (the newest)\n"
+
+
+def test_newest_of_several(tiny_run: TinyRun, tmp_path: Path) -> None:
+    for number, name in enumerate(("first", "newest", "third")):
+        model = tmp_path / "runs" / name / "model.onnx"
+        model.parent.mkdir(parents=True)
+        shutil.copyfile(tiny_run.model, model)
+        moment = 2_000_000_000 if name == "newest" else 1_000_000_000 + number
+        os.utime(model, (moment, moment))
+    completed = run_g2p("infer", "stone", cwd=tmp_path)
+    assert completed.stderr.decode() == "model: runs/newest/model.onnx (the newest)\n"
+
+
+def test_no_model_yet(tmp_path: Path) -> None:
+    check_refused(run_g2p("infer", "stone", cwd=tmp_path), "no trained model", "g2p train")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"stone\tS T OW N\n"])
+def test_file_that_is_no_model(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "words.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    completed = run_g2p("infer", "--model", path, "stone")
+    check_refused(completed, "words.onnx")
+    assert completed.returncode == 2
+
+
+# Evaluation
+
+
+def test_evaluation_on_a_lexicon(tiny_run: TinyRun, tmp_path: Path) -> None:
+    model, lexicon = tmp_path / "model.onnx", tmp_path / "mine.tsv"
+    shutil.copyfile(tiny_run.model, model)
+    (answer,) = Pronouncer(model).pronounce(["stone"])
+    right = " ".join(answer.phones)
+    lexicon.write_text(f"stone\tZ\nstone\t{right}\nkitten\tZ Z\nÖö\tZ\n")
+    completed = run_g2p("evaluate", "--model", model, "--lexicon", lexicon, cwd=tmp_path)
+    assert completed.returncode == 0, completed.stderr.decode()
+    rows = [line.split() for line in completed.stdout.decode().splitlines()]
+    assert rows[2][:5] == ["all", "words", "3", "2", "66.67"]
+    written = yaml.safe_load((tmp_path / "evaluation-mine.yaml").read_text())
+    assert (written["words"], written["wrong_words"], written["wer"]) == (3, 2, 66.6667)
+    assert written["git_commit"] == Pronouncer(model).metadata.git_commit
+
+
+def test_evaluation_says_what_training_said(tiny_run: TinyRun, tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    shutil.copyfile(tiny_run.model, model)
+    completed = run_g2p(
+        "evaluate", *tiny_run.lexicon.overrides(), "--model", model, "--part", "dev", cwd=tmp_path
+    )
+    assert completed.returncode == 0, completed.stderr.decode()
+    evaluated = yaml.safe_load((tmp_path / "evaluation-dev.yaml").read_text())
+    trained = yaml.safe_load((tiny_run.directory / "metrics.yaml").read_text())
+    for name in ("words", "wrong_words", "phone_errors", "reference_phones"):
+        assert evaluated[name] == trained[name]
+    assert evaluated["sha256"] == Pronouncer(model).metadata.split_sha256["dev"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--part", "training"), "choose train, dev or test"),
+        (("--lexicon", "none.tsv"), "none.tsv"),
+        (("--model", "none.onnx"), "there is no model file none.onnx"),
+    ],
+)
+def test_evaluation_of_nothing(
+    tiny_run: TinyRun, tmp_path: Path, arguments: tuple[str, str], named: str
+) -> None:
+    given = {"--model": str(tiny_run.model), **dict([arguments])}
+    flags = [text for pair in given.items() for text in pair]
+    completed = run_g2p("evaluate", *tiny_run.lexicon.overrides(), *flags, cwd=tmp_path)
+    assert completed.returncode == 2
+    assert completed.stderr.decode().splitlines()[-1].startswith("g2p: error: ")
+    assert named in completed.stderr.decode()
+
+
+# Training and export: what they refuse (what they do is tested end to end)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("", "is empty"),
+        ("stone\nkitten\n", "line 1: 'stone' is one column"),
+        ("stone\tS T\nkitten\n", "line 2: 'kitten' is one column"),
+    ],
+)
+def test_training_on_a_bad_lexicon(tmp_path: Path, content: str, named: str) -> None:
+    lexicon = tmp_path / "mine.tsv"
+    lexicon.write_text(content)
+    completed = run_g2p("train", "data=lexicon", f"data.train_path={lexicon}", cwd=tmp_path)
+    check_refused(completed, "mine.tsv", named)
+
+
+def test_training_on_a_word_that_is_scored_on(tmp_path: Path) -> None:
+    lexicon = tmp_path / "mine.tsv"
+    lexicon.write_text("stone\tS T OW N\n")
+    completed = run_g2p(
+        "train",
+        "data=lexicon",
+        f"data.train_path={lexicon}",
+        f"data.dev_path={lexicon}",
+        cwd=tmp_path,
+    )
+    assert completed.returncode == 2
+    said = completed.stderr.decode().splitlines()
+    assert said[-1].startswith("g2p: error: 1 word in both the train and the dev lexicon")
+
+
+def test_export_without_a_run(tmp_path: Path) -> None:
+    check_refused(run_g2p("export", cwd=tmp_path), "no trained model")
+    completed = run_g2p("export", "--run", "nowhere", cwd=tmp_path)
+    check_refused(completed, "nowhere is no training run")

@@ -1,0 +1,156 @@
+"""Error rates counted by hand."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grapheme_to_phoneme.training.evaluation import format_table, write_score
+from grapheme_to_phoneme.training.lightning_module import ErrorRate
+from grapheme_to_phoneme.training.metrics import (
+    NO_PHONE,
+    Score,
+    align_phones,
+    edit_distance,
+    score_words,
+)
+
+PHONES = st.lists(st.sampled_from("KLMN"), max_size=7)
+
+
+def score_one(prediction: str, *references: str, spelling: str = "word") -> Score:
+    score = Score()
+    score.add(spelling, prediction.split(), [tuple(text.split()) for text in references])
+    return score
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "distance"),
+    [
+        ("", "", 0),
+        ("", "K L", 2),
+        ("K L M", "K L M", 0),
+        ("K L M", "K M", 1),
+        ("K L M", "L K M", 2),
+        ("K I T T E N", "S I T T I N G", 3),
+    ],
+)
+def test_edit_distance(left: str, right: str, distance: int) -> None:
+    assert edit_distance(left.split(), right.split()) == distance
+    assert edit_distance(right.split(), left.split()) == distance
+
+
+def test_rates_over_several_words() -> None:
+    references = {
+        "read": [("R", "IY", "D"), ("R", "EH", "D")],
+        "stone": [("S", "T", "OW", "N")],
+        "the": [("DH", "AH"), ("DH", "IY")],
+        "colonel": [("K", "ER", "N", "AH", "L")],
+    }
+    predictions = [
+        ("read", ("R", "EH", "D")),  # the second reference: right
+        ("stone", ("S", "T", "AA", "N", "AH")),  # one substitution, one insertion
+        ("the", ()),  # two deletions
+        ("colonel", ("K", "ER", "N", "AH", "L")),  # right
+    ]
+    score = score_words(predictions, references)
+    assert (score.words, score.wrong_words, score.wer) == (4, 2, 50.0)
+    # The references that count have 3, 4, 2 and 5 phones.
+    assert (score.phone_errors, score.reference_phones) == (4, 14)
+    assert score.per == pytest.approx(100 * 4 / 14)
+    assert score.words_by_length == {4: 1, 5: 1, 3: 1, 7: 1}
+    assert score.wrong_by_length == {5: 1, 3: 1}
+    assert score.confusions == {
+        ("OW", "AA"): 1,
+        (NO_PHONE, "AH"): 1,
+        ("DH", NO_PHONE): 1,
+        ("AH", NO_PHONE): 1,
+    }
+
+
+def test_nearest_reference_counts() -> None:
+    score = score_one("K AE T S", "D AO G Z IH Z", "K AE T")
+    assert (score.wrong_words, score.phone_errors, score.reference_phones) == (1, 1, 3)
+
+
+def test_first_of_equally_near_references_counts() -> None:
+    score = score_one("K L", "K", "K L M")
+    assert (score.phone_errors, score.reference_phones) == (1, 1)
+    score = score_one("K L", "K L M", "K")
+    assert (score.phone_errors, score.reference_phones) == (1, 3)
+
+
+def test_right_answer_counts_its_own_length() -> None:
+    score = score_one("K L M", "K", "K L M")
+    assert (score.wrong_words, score.phone_errors, score.reference_phones) == (0, 0, 3)
+
+
+def test_empty_prediction_is_an_error() -> None:
+    score = score_one("", "K L M", "N")
+    assert (score.wer, score.per) == (100.0, 100.0)
+    assert (score.phone_errors, score.reference_phones) == (1, 1)
+
+
+def test_more_errors_than_phones() -> None:
+    assert score_one("K L M", "N").per == 300.0
+
+
+def test_no_words() -> None:
+    assert (Score().wer, Score().per) == (0.0, 0.0)
+
+
+def test_alignment_of_phones() -> None:
+    assert align_phones("K L M".split(), "K M".split()) == [
+        ("K", "K"),
+        ("L", NO_PHONE),
+        ("M", "M"),
+    ]
+    assert align_phones([], ["K"]) == [(NO_PHONE, "K")]
+
+
+@given(PHONES, PHONES)
+def test_alignment_costs_the_distance(left: list[str], right: list[str]) -> None:
+    pairs = align_phones(left, right)
+    assert [pair[0] for pair in pairs if pair[0] != NO_PHONE] == left
+    assert [pair[1] for pair in pairs if pair[1] != NO_PHONE] == right
+    assert sum(pair[0] != pair[1] for pair in pairs) == edit_distance(left, right)
+
+
+@given(PHONES, PHONES, PHONES)
+def test_distance_is_a_metric(one: list[str], two: list[str], three: list[str]) -> None:
+    assert (edit_distance(one, two) == 0) == (one == two)
+    assert edit_distance(one, three) <= edit_distance(one, two) + edit_distance(two, three)
+
+
+def test_lightning_metric_counts_the_same() -> None:
+    metric = ErrorRate()
+    metric.update(1, 3)
+    metric.update(0, 5)
+    assert float(metric.compute()) == 12.5
+    metric.reset()
+    metric.update(0, 0)
+    assert float(metric.compute()) == 0.0
+
+
+def test_table_has_a_row_per_length_that_occurs() -> None:
+    score = score_one("K", "L", spelling="a")
+    score.add("abcdefghijklmnop", ("K",), [("K",)])
+    rows = [line.split() for line in format_table(score).splitlines()[1:]]
+    assert rows == [
+        ["all", "words", "2", "1", "50.00", "50.00"],
+        ["1-4", "letters", "1", "1", "100.00"],
+        ["13+", "letters", "1", "0", "0.00"],
+    ]
+
+
+def test_score_is_written_with_what_it_was_measured_on(tmp_path) -> None:
+    path = tmp_path / "metrics.yaml"
+    write_score(score_one("K", "L"), {"part": "dev"}, path)
+    assert path.read_text().splitlines() == [
+        "part: dev",
+        "words: 1",
+        "wrong_words: 1",
+        "wer: 100.0",
+        "phone_errors: 1",
+        "reference_phones: 1",
+        "per: 100.0",
+    ]

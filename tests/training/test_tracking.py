@@ -1,0 +1,257 @@
+"""Runs arrive at a real MLflow server, and lose nothing where it is absent, hangs or dies."""
+
+import csv
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from grapheme_to_phoneme.configuration import compose_config
+from grapheme_to_phoneme.training.tracking import TrackingLogger, answers, git_state
+from tests.conftest import REPOSITORY, TinyRun, g2p_environment, unused_port
+from tests.training.conftest import Train
+
+EXPERIMENT = "grapheme-to-phoneme"
+
+#: What every training logs, besides what Lightning adds.
+METRICS = {
+    "train/loss",
+    "validation/loss",
+    "validation/wer",
+    "validation/per",
+    "learning_rate/pg1",
+    "train/device/samples_per_sec",
+    "exported/dev_wer",
+    "exported/dev_per",
+}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a local store put its artifacts into a folder that goes away."""
+    monkeypatch.chdir(tmp_path)
+
+
+@dataclass
+class Server:
+    """A real MLflow server.
+
+    Attributes:
+        uri: its address.
+        store: the address of its database.
+        process: its process, the head of a group.
+    """
+
+    uri: str
+    store: str
+    process: subprocess.Popen
+
+    def kill(self) -> None:
+        """End it at once, with all its workers."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(timeout=30)
+
+
+@contextmanager
+def running_server(folder: Path) -> Iterator[Server]:
+    """Start a server and wait until it answers."""
+    uri = f"http://127.0.0.1:{unused_port()}"
+    store = f"sqlite:///{folder / 'server.db'}"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
+    command += ["--port", uri.rpartition(":")[2], "--workers", "1", "--backend-store-uri", store]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=g2p_environment(
+                MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"
+            ),
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    server = Server(uri, store, process)
+    try:
+        deadline = time.monotonic() + 240
+        while not is_healthy(uri):
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.3)
+        yield server
+    finally:
+        if process.poll() is None:
+            server.kill()
+
+
+def is_healthy(uri: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{uri}/health", timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def only_run(uri: str) -> Run:
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    (run,) = client.search_runs([experiment.experiment_id])
+    return run
+
+
+def logged_history(uri: str, run: Run, metric: str) -> list[tuple[int, float]]:
+    history = MlflowClient(uri).get_metric_history(run.info.run_id, metric)
+    return sorted((point.step, point.value) for point in history)
+
+
+def csv_history(directory: Path, metric: str) -> list[tuple[int, float]]:
+    (path,) = directory.glob("logs/part-*/metrics.csv")
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row[metric]]
+    return sorted((int(row["step"]), float(row[metric])) for row in rows)
+
+
+def check_record(uri: str, directory: Path) -> Run:
+    """Check that a store holds all that the run wrote to its own files, and who made it."""
+    run = only_run(uri)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == directory.name
+    assert METRICS <= set(run.data.metrics)
+    for metric in METRICS:
+        expected = csv_history(directory, metric)
+        logged = logged_history(uri, run, metric)
+        assert [step for step, _ in logged] == [step for step, _ in expected], metric
+        assert [value for _, value in logged] == pytest.approx(
+            [value for _, value in expected], rel=1e-5
+        )
+    assert len(csv_history(directory, "validation/wer")) >= 2
+    for name in ("seed", "model.encoder_size", "optimizer.learning_rate", "data.train_path"):
+        assert name in run.data.params
+    assert run.data.params["optimizer.learning_rate"] == "0.005"
+    state = git_state()
+    assert run.data.tags["git_commit"] == run.data.tags["mlflow.source.git.commit"]
+    assert run.data.tags["git_commit"] == state["git_commit"]
+    assert run.data.tags["git_dirty"] in ("true", "false", "unknown")
+    names = {file.path for file in MlflowClient(uri).list_artifacts(run.info.run_id)}
+    assert {"model.onnx", "metrics.yaml", "loss.png", "wer.png", "confusions.png"} <= names
+    return run
+
+
+def make_logger(uri: str, folder: Path) -> TrackingLogger:
+    config = compose_config([f"logger.tracking_uri={uri}"]).logger
+    return TrackingLogger(config, "some run", {"kind": "test"}, f"sqlite:///{folder / 'local.db'}")
+
+
+def make_local_store(folder: Path) -> None:
+    """Make the tables, which takes seconds of computing, and no waiting that is measured here."""
+    MlflowClient(f"sqlite:///{folder / 'local.db'}").search_experiments()
+
+
+def test_state_of_the_repository() -> None:
+    state = git_state()
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    expected = head.stdout.strip() if head.returncode == 0 else "unknown"
+    assert state["git_commit"] == expected
+    assert set(state) == {"git_commit", "git_dirty"}
+
+
+def test_probe() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        uri = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        assert answers(uri, 1.0)
+    assert not answers(uri, 1.0)
+    assert not answers("http://no-such-host.invalid", 1.0)
+    assert answers("sqlite:///some.db", 1.0)
+
+
+def test_run_without_a_server_is_whole_in_the_local_store(tiny_run: TinyRun) -> None:
+    store = f"sqlite:///{tiny_run.folder / 'mlflow.db'}"
+    run = check_record(store, tiny_run.directory)
+    assert run.data.params["trainer.lightning.max_epochs"] == "6"
+    said = tiny_run.completed.stderr.decode().splitlines()
+    assert len([line for line in said if "no MLflow server answers" in line]) == 1
+
+
+@pytest.mark.timeout(300)
+def test_nothing_waits_for_an_absent_server(tmp_path: Path) -> None:
+    make_local_store(tmp_path)
+    began = time.monotonic()
+    logger = make_logger(f"http://127.0.0.1:{unused_port()}", tmp_path)
+    logger.log_metrics({"loss": 1.5}, step=3)
+    assert time.monotonic() - began < 20
+    client = MlflowClient(f"sqlite:///{tmp_path / 'local.db'}")
+    assert client.get_run(logger.run_id).data.metrics == {"loss": 1.5}
+
+
+@pytest.mark.timeout(300)
+def test_nothing_waits_long_for_a_server_that_hangs(tmp_path: Path, monkeypatch, caplog) -> None:
+    """It takes connections and never answers."""
+    make_local_store(tmp_path)
+    for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        began = time.monotonic()
+        logger = make_logger(f"http://127.0.0.1:{listener.getsockname()[1]}", tmp_path)
+        logger.log_hyperparams({"seed": 1})
+        logger.log_metrics({"loss": 1.5}, step=3)
+        logger.log_metrics({"loss": 1.0}, step=4)
+        assert time.monotonic() - began < 60
+    run = MlflowClient(f"sqlite:///{tmp_path / 'local.db'}").get_run(logger.run_id)
+    assert (run.data.metrics, run.data.params) == ({"loss": 1.0}, {"seed": "1"})
+    assert run.data.tags["kind"] == "test"
+    warnings = [record.getMessage() for record in caplog.records if "failed" in record.msg]
+    assert len(warnings) == 1 and "\n" not in warnings[0]
+
+
+@pytest.mark.timeout(1200)
+def test_server_gets_runs_until_it_dies(
+    train: Train, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, caplog
+) -> None:
+    """One real server: a run arrives; the next sees it killed in the middle and goes on."""
+    caplog.set_level(logging.INFO, "grapheme_to_phoneme")
+    folder = tmp_path_factory.mktemp("server")
+    with running_server(folder) as server:
+        address = f"logger.tracking_uri={server.uri}"
+        first = train("first", address, "trainer.lightning.max_epochs=2")
+        check_record(server.uri, first)
+        assert not (tmp_path / "mlflow.db").exists()
+        assert "logging to" not in caplog.text
+
+        second = tmp_path / "second"
+
+        def kill_amid() -> None:
+            while not (second / "checkpoints" / "last.ckpt").exists():
+                time.sleep(0.01)
+            server.kill()
+
+        killer = threading.Thread(target=kill_amid, daemon=True)
+        killer.start()
+        assert train("second", address, "trainer.lightning.max_epochs=12") == second
+        killer.join(timeout=30)
+    warnings = [record for record in caplog.records if "the MLflow server at" in record.msg]
+    assert len(warnings) == 1
+    # It died in the middle: the server had some of the run, and not all of it.
+    runs = {run.info.run_name: run for run in runs_of(server.store)}
+    arrived = logged_history(server.store, runs["second"], "validation/wer")
+    assert 0 < len(arrived) < 12
+    check_record(f"sqlite:///{tmp_path / 'mlflow.db'}", second)
+
+
+def runs_of(uri: str) -> list[Run]:
+    client = MlflowClient(uri)
+    return client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
