@@ -134,7 +134,7 @@ def train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> 
     if trainer.is_global_zero:
         best = Path(_best_checkpoint(trainer))
         score = export_checkpoint(best, target, prepared.dev_references, config)
-        _report(score, run_directory, config, state, loggers)
+        _report(score, trainer.global_step, run_directory, config, state, loggers)
     return target
 
 
@@ -229,12 +229,13 @@ def _check_same_lexicon(checkpoint: Path, data: LexiconData, alphabets: Alphabet
 
 def _report(
     score: Score,
+    step: int,
     run_directory: Path,
     config: DictConfig,
     state: dict[str, str],
     loggers: Sequence[Logger],
 ) -> None:
-    """Draw the charts, write the score, and log both.
+    """Draw the charts, write the score, and log both, as of the last training step.
 
     ``state`` is that of the source when the training began; by now it may be another.
     """
@@ -248,7 +249,7 @@ def _report(
     score_file = run_directory / "metrics.yaml"
     write_score(score, {"part": "dev", **state}, score_file)
     for logger in loggers:
-        logger.log_metrics({"exported/dev_wer": score.wer, "exported/dev_per": score.per})
+        logger.log_metrics({"exported/dev_wer": score.wer, "exported/dev_per": score.per}, step)
         if isinstance(logger, TrackingLogger):
             for path in (*files, score_file, run_directory / MODEL_FILENAME):
                 logger.log_file(path)

@@ -403,7 +403,7 @@ def test_evaluation_on_a_lexicon(tiny_run: TinyRun, tmp_path: Path) -> None:
     assert completed.returncode == 0, completed.stderr.decode()
     rows = [line.split() for line in completed.stdout.decode().splitlines()]
     assert rows[2][:5] == ["all", "words", "3", "2", "66.67"]
-    written = yaml.safe_load((tmp_path / "evaluation-mine.yaml").read_text())
+    written = yaml.safe_load((tmp_path / "evaluation-lexicon-mine.yaml").read_text())
     assert (written["words"], written["wrong_words"], written["wer"]) == (3, 2, 66.6667)
     assert written["git_commit"] == Pronouncer(model).metadata.git_commit
 

@@ -19,6 +19,7 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from grapheme_to_phoneme import Pronouncer
 from grapheme_to_phoneme.configuration import compose_config
 from grapheme_to_phoneme.training.tracking import TrackingLogger, answers, git_state
 from tests.conftest import REPOSITORY, TinyRun, g2p_environment, unused_port
@@ -141,10 +142,10 @@ def check_record(uri: str, directory: Path) -> Run:
     for name in ("seed", "model.encoder_size", "optimizer.learning_rate", "data.train_path"):
         assert name in run.data.params
     assert run.data.params["optimizer.learning_rate"] == "0.005"
-    state = git_state()
+    metadata = Pronouncer(directory / "model.onnx").metadata
     assert run.data.tags["git_commit"] == run.data.tags["mlflow.source.git.commit"]
-    assert run.data.tags["git_commit"] == state["git_commit"]
-    assert run.data.tags["git_dirty"] in ("true", "false", "unknown")
+    assert run.data.tags["git_commit"] == metadata.git_commit
+    assert run.data.tags["git_dirty"] == metadata.git_dirty
     names = {file.path for file in MlflowClient(uri).list_artifacts(run.info.run_id)}
     assert {"model.onnx", "metrics.yaml", "loss.png", "wer.png", "confusions.png"} <= names
     return run
