@@ -113,7 +113,7 @@ def test_unknown_flags_are_refused_before_any_work(name: str, tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "infer"])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("export", "infer")])
 @pytest.mark.parametrize(
     ("override", "named"),
     [
@@ -130,6 +130,11 @@ def test_unknown_overrides_are_refused_before_any_work(
 ) -> None:
     check_refused(run_g2p(TYPED[name], override, cwd=tmp_path), named)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_override_of_a_run(tiny_run: TinyRun) -> None:
+    completed = run_g2p("export", "--run", "runs/tiny", "export.no_such=1", cwd=tiny_run.folder)
+    check_refused(completed, "export.no_such")
 
 
 @pytest.mark.parametrize("flag", ["--n-best", "--beam-size", "--threads"])
