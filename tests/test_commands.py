@@ -217,7 +217,6 @@ def test_flags_may_stand_anywhere(tiny_run: TinyRun, pronouncer: Pronouncer) -> 
         ("stone", "kitten", "--model", tiny_run.model),
         ("stone", "--model", tiny_run.model, "kitten"),
         (f"--model={tiny_run.model}", "stone", "kitten"),
-        ("-m", tiny_run.model, "stone", "kitten"),
     ):
         assert lines_of(run_g2p("infer", *arguments)) == expected
 
@@ -292,21 +291,19 @@ def test_many_unknown_words_are_counted(tiny_run: TinyRun) -> None:
     assert len(said) == 21 and said[-1] == "80 more such words"
 
 
-def test_reader_that_stops_reading(tiny_run: TinyRun) -> None:
+def test_reader_that_stops_reading(tiny_run: TinyRun, tmp_path: Path) -> None:
     """``g2p infer --input many | head -1`` ends soon and says nothing."""
+    word_list = tmp_path / "words.txt"
+    word_list.write_text("stone\n" * 500_000)
     with subprocess.Popen(
-        [G2P, "infer", "--model", tiny_run.model, "--input", "-"],
+        [G2P, "infer", "--model", tiny_run.model, "--input", word_list],
         env=g2p_environment(),
-        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
         try:
-            process.stdin.write(b"stone\n" * 20_000)
-            process.stdin.flush()
             assert process.stdout.readline().startswith(b"stone\tS ")
             process.stdout.close()
-            process.stdin.close()
             said = process.stderr.read()
             process.wait(timeout=120)
         finally:
