@@ -4,16 +4,18 @@ Every command imports what it needs inside itself, so that help and prediction n
 PyTorch.
 """
 
+import inspect
 import logging
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import fire
-from fire.decorators import SetParseFn
+from fire.decorators import FIRE_METADATA, SetParseFn
 
 from grapheme_to_phoneme.constants import EXIT_UNKNOWN_CHARACTERS, MODEL_FILENAME
 from grapheme_to_phoneme.errors import MissingDependencyError, UserError
@@ -370,6 +372,25 @@ def _set_up_logging() -> None:
     package_logger.addHandler(handler)
 
 
+def _spell_out(arguments: list[str]) -> list[str]:
+    """Replace short flags, which fire's help offers where a letter is unique, by the long ones.
+
+    Fire itself would give them to the parameter that collects unknown flags.
+    """
+    command = getattr(Commands, arguments[0].replace("-", "_"), None) if arguments else None
+    if command is None:
+        return arguments
+    parameters = inspect.signature(command).parameters.values()
+    names = [item.name for item in parameters if item.kind is inspect.Parameter.KEYWORD_ONLY]
+    initials = Counter(name[0] for name in names)
+    flags = {f"-{name[0]}": f"--{name}" for name in names if initials[name[0]] == 1}
+    spelled = []
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        spelled.append(flags.get(flag, flag) + equals + value)
+    return spelled
+
+
 def _fail(message: str, status: int) -> NoReturn:
     sys.stderr.write(f"g2p: error: {message}\n")
     raise SystemExit(status)
@@ -378,10 +399,13 @@ def _fail(message: str, status: int) -> NoReturn:
 def main() -> None:
     """Run the command line and exit with its status."""
     _set_up_logging()
-    arguments = sys.argv[1:]
+    arguments = _spell_out(sys.argv[1:])
     if "--" not in arguments and {"-h", "--help"}.intersection(arguments):
         # Commands take every flag, to refuse what they do not know, and would take this one.
         arguments = [*(name for name in arguments[:1] if not name.startswith("-")), "--", "--help"]
+        # Help would show how values are parsed as a command of its own.
+        for command in vars(Commands).values():
+            getattr(command, "__dict__", {}).pop(FIRE_METADATA, None)
     flags = [] if "--" in arguments else ["--"]
     try:
         fire.Fire(

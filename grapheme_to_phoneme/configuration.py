@@ -12,6 +12,12 @@ if TYPE_CHECKING:
 RESOLVED_CONFIG_NAME = "config.yaml"
 OVERRIDES_NAME = "overrides.yaml"
 
+#: The keys below are another library's, with kinds of values of its own.
+LIGHTNING_ARGUMENTS = "trainer.lightning."
+
+#: What a message calls the kinds of values.
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
 
 def config_directory() -> Path:
     """Return the folder of the YAML configs: the wheel's own, or the repository's.
@@ -35,15 +41,19 @@ def compose_config(overrides: Sequence[str], root: str = "config") -> "DictConfi
 
     Raises:
         UserError: if an override names a key or a choice that does not exist, with
-            Hydra's own first line of explanation.
+            Hydra's own first line of explanation, or gives a value of the wrong kind.
     """
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    choices, values = _separate(overrides)
     try:
         with initialize_config_dir(config_dir=str(config_directory()), version_base="1.3"):
-            return compose(config_name=root, overrides=list(overrides))
+            config = compose(config_name=root, overrides=list(overrides))
+            if values:
+                _check_kinds(config, compose(config_name=root, overrides=choices), values)
+            return config
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         # What follows is where Hydra looked.
         told = str(error).partition("Config search path:")[0]
@@ -51,6 +61,40 @@ def compose_config(overrides: Sequence[str], root: str = "config") -> "DictConfi
         further = " ".join(line for line in lines[1:] if not line.startswith("See "))
         explanation = "; ".join(filter(None, (*lines[:1], further))) or type(error).__name__
         raise UserError(f"configuration: {explanation}") from error
+
+
+def _separate(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the overrides that choose among files, and the keys whose values others give."""
+    directory = config_directory()
+    choices, keys = [], []
+    for text in overrides:
+        key = text.partition("=")[0].lstrip("+~")
+        if (directory / key).is_dir():
+            choices.append(text)
+        else:
+            keys.append(key)
+    return choices, keys
+
+
+def _check_kinds(config: "DictConfig", default: "DictConfig", keys: Sequence[str]) -> None:
+    """Refuse a value of another kind than the one that it replaces.
+
+    Hydra takes any, and the mistake would show much later. Where null is the default or the
+    new value, nothing is known; Lightning checks its arguments itself.
+    """
+    from omegaconf import OmegaConf
+
+    for key in keys:
+        if key.startswith(LIGHTNING_ARGUMENTS):
+            continue
+        expected, given = OmegaConf.select(default, key), OmegaConf.select(config, key)
+        if expected is None or given is None:
+            continue
+        kind = type(expected)
+        if type(given) is not kind and not (kind is float and type(given) is int):
+            raise UserError(
+                f"{key} takes {KINDS.get(kind, 'several values')}, such as {expected}, not {given}"
+            )
 
 
 def save_config(config: "DictConfig", overrides: Sequence[str], run_directory: Path) -> None:

@@ -91,6 +91,11 @@ def test_help_wins_over_work(tiny_run: TinyRun) -> None:
     assert completed.stdout == b"" and b"Pronounce words" in completed.stderr
 
 
+def test_help_shows_commands_alone() -> None:
+    completed = run_g2p("infer", "--help")
+    assert "FIRE" not in (completed.stdout + completed.stderr).decode()
+
+
 def test_nothing_at_all() -> None:
     completed = run_g2p()
     assert b"infer" in completed.stdout + completed.stderr
@@ -122,6 +127,12 @@ def test_unknown_flags_are_refused_before_any_work(name: str, tmp_path: Path) ->
         ("trainer.no_such_key=3", "trainer.no_such_key"),
         ("model=no_such_model", "baseline main"),
         ("model=[", "configuration: "),
+        ("seed=abc", "seed takes a whole number, such as 1, not abc"),
+        ("seed=1.5", "seed takes a whole number"),
+        ("logger.enabled=3", "logger.enabled takes true or false"),
+        ("optimizer.learning_rate=fast", "optimizer.learning_rate takes a number"),
+        ("optimizer=3", "Config group override must be a string"),
+        ("paths.runs_dir=[1]", "paths.runs_dir takes a text"),
         ("=3", "configuration: "),
     ],
 )
@@ -150,6 +161,19 @@ def test_impossible_numbers(tiny_run: TinyRun, arguments: tuple[str, ...]) -> No
 
 
 # Configuration
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("optimizer.learning_rate=1", "alignment.max_phones_per_letter=3"),
+        ("trainer.lightning.precision=16", "trainer.lightning.devices=[0,1]"),
+        ("model=baseline", "model.dropout=0", "experiment=quick"),
+        ("logger=none", "logger.tracking_uri=http://127.0.0.1:5000"),
+    ],
+)
+def test_values_of_the_right_kind(overrides: tuple[str, ...]) -> None:
+    assert run_g2p("config", *overrides).returncode == 0
 
 
 def test_configuration_is_printed_as_yaml() -> None:
@@ -219,6 +243,12 @@ def test_flags_may_stand_anywhere(tiny_run: TinyRun, pronouncer: Pronouncer) -> 
         (f"--model={tiny_run.model}", "stone", "kitten"),
     ):
         assert lines_of(run_g2p("infer", *arguments)) == expected
+
+
+def test_short_flags_that_help_offers(tiny_run: TinyRun, pronouncer: Pronouncer) -> None:
+    expected = expected_lines(pronouncer, ["stone"])
+    for flags in (("-m", tiny_run.model), (f"-m={tiny_run.model}",)):
+        assert lines_of(run_g2p("infer", *flags, "stone")) == expected
 
 
 def test_several_pronunciations(tiny_run: TinyRun, pronouncer: Pronouncer) -> None:

@@ -53,16 +53,26 @@ def read_words(file: BinaryIO, longest_line: int) -> Iterator[str]:
 
     Invalid UTF-8 is kept as lone surrogates. Of a line with more than ``longest_line`` bytes
     only the beginning is kept, so that no file can fill the memory.
+
+    Raises:
+        UserError: if reading fails on the way.
     """
     is_first = True
-    while line := file.readline(longest_line):
+    while line := _read_line(file, longest_line):
         rest = line
         while len(rest) == longest_line and not rest.endswith(b"\n"):
-            rest = file.readline(longest_line)
+            rest = _read_line(file, longest_line)
         if is_first:
             line = line.removeprefix(b"\xef\xbb\xbf")
             is_first = False
         yield line.rstrip(b"\r\n").decode("utf-8", UNDECODABLE)
+
+
+def _read_line(file: BinaryIO, longest_line: int) -> bytes:
+    try:
+        return file.readline(longest_line)
+    except OSError as error:
+        raise UserError(f"cannot read the input: {error.strerror}") from error
 
 
 def pronounce_stream(
@@ -152,13 +162,31 @@ def open_output(path: str) -> Iterator[Callable[[str], object]]:
         sys.stdout.buffer.flush()
         return
     target = Path(path)
+    if target.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder")
     partial = target.with_name(target.name + ".partial")
     try:
-        with partial.open("w", encoding="utf-8", errors=UNDECODABLE, newline="") as file:
-            yield file.write
-        partial.replace(target)
+        file = partial.open("w", encoding="utf-8", errors=UNDECODABLE, newline="")
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+        raise _unwritable(path, error) from error
+
+    def write(line: str) -> None:
+        try:
+            file.write(line)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+    with file:
+        yield write
+        try:
+            file.close()
+            partial.replace(target)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+
+def _unwritable(path: str, error: OSError) -> UserError:
+    return UserError(f"cannot write {path}: {error.strerror}")
 
 
 def describe_character(character: str) -> str:

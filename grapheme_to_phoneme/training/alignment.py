@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.lexicon.entries import Entry
 
 LOGGER = logging.getLogger(__name__)
@@ -142,7 +143,7 @@ class _ChunkCoding:
     """Packs a letter and a chunk of phones into one 64-bit key.
 
     Raises:
-        ValueError: if the alphabets are too large for chunks of this length.
+        UserError: if the alphabets are too large for chunks of this length.
     """
 
     def __init__(self, entries: Sequence[Entry], max_phones_per_letter: int) -> None:
@@ -154,7 +155,10 @@ class _ChunkCoding:
         self.base = len(phones) + 1
         self.letter_factor = self.base**max_phones_per_letter
         if len(letters) * self.letter_factor >= 2**63:
-            raise ValueError("the alphabets are too large for chunks of this length")
+            raise UserError(
+                f"{len(letters)} letters and {len(phones)} phones are too many for up to "
+                f"{max_phones_per_letter} phones a letter: lower alignment.max_phones_per_letter"
+            )
 
     def accepts(self, entry: Entry) -> bool:
         """Return whether ``entry`` has an alignment at all."""

@@ -1,5 +1,6 @@
 """Word lists: a line in, a line out, whatever the bytes, in memory that does not grow."""
 
+import errno
 import io
 import sys
 import tracemalloc
@@ -240,6 +241,35 @@ def test_folder_as_input(tmp_path: Path) -> None:
         open_input(str(tmp_path)),
     ):
         pass
+
+
+def test_input_that_breaks_off() -> None:
+    class Broken(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: object) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(UserError, match="cannot read the input: Input/output error"):
+        list(read_words(io.BufferedReader(Broken()), 100))
+
+
+def test_folder_as_output_is_refused_before_any_work(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UserError, match="cannot write .*: it is a folder"),
+        open_output(str(tmp_path)),
+    ):
+        pytest.fail("the work was begun")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_error_of_the_work_is_not_blamed_on_the_output(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ConnectionError, match="elsewhere"),
+        open_output(str(tmp_path / "out.tsv")),
+    ):
+        raise ConnectionError("elsewhere")
 
 
 def test_input_is_bytes(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.lexicon.entries import Entry
 from grapheme_to_phoneme.training import alignment
 from grapheme_to_phoneme.training.alignment import (
@@ -178,7 +179,7 @@ def test_really_large_alphabets() -> None:
 
 def test_alphabets_beyond_all_bounds_are_refused() -> None:
     entries = [Entry(chr(0x4E00 + number), (f"p{number}",)) for number in range(3000)]
-    with pytest.raises(ValueError, match="too large"):
+    with pytest.raises(UserError, match="too many for up to 5 phones a letter"):
         make_aligner(entries, longest=5)
 
 
