@@ -120,11 +120,12 @@ def train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> 
         f"{sum(parameter.numel() for parameter in module.parameters()):,}",
         f"{module.network.weights_per_letter():,}",
     )
-    loggers = build_loggers(config, run_directory, run_directory.name)
+    loggers = build_loggers(config.logger, run_directory)
     for logger in loggers:
         logger.log_hyperparams(_flat(config))
-    callbacks = build_callbacks(config.callbacks, run_directory)
-    trainer = _build_trainer(config, callbacks, loggers, run_directory)
+    steps_per_epoch = len(data_module.train_dataloader())
+    callbacks = build_callbacks(config.callbacks, run_directory, steps_per_epoch)
+    trainer = _build_trainer(config, callbacks, loggers, run_directory, steps_per_epoch)
     if checkpoint:
         LOGGER.info("going on from %s", checkpoint)
     trainer.fit(module, data_module, ckpt_path=checkpoint, weights_only=True)
@@ -143,10 +144,14 @@ def _build_trainer(
     callbacks: Sequence[Callback],
     loggers: Sequence[Logger],
     run_directory: Path,
+    steps_per_epoch: int,
 ) -> pl.Trainer:
+    settings = OmegaConf.to_container(config.trainer.lightning, resolve=True)
+    # A small lexicon's training would be over before anything is due to be logged.
+    settings["log_every_n_steps"] = min(settings["log_every_n_steps"], steps_per_epoch)
     try:
         return pl.Trainer(
-            **OmegaConf.to_container(config.trainer.lightning, resolve=True),
+            **settings,
             callbacks=list(callbacks),
             logger=list(loggers),
             default_root_dir=run_directory,

@@ -28,6 +28,9 @@ LOGGER = logging.getLogger(__name__)
 ParameterList = tuple[Tensor, ...] | list[Tensor]
 
 CHECKPOINT_DIRECTORY = "checkpoints"
+#: Lightning's throughput is a difference between two steps.
+FEWEST_STEPS = 2
+
 BEST_CHECKPOINT = "best"
 LAST_CHECKPOINT = "last"
 
@@ -132,13 +135,17 @@ def exponential_average(decay: float) -> Callable[[ParameterList, ParameterList,
     return average
 
 
-def build_callbacks(config: DictConfig, run_directory: Path) -> list[Callback]:
+def build_callbacks(
+    config: DictConfig, run_directory: Path, steps_per_epoch: int
+) -> list[Callback]:
     """Put the callbacks together.
 
     Args:
         config: the group ``callbacks``.
         run_directory: where the checkpoints go.
+        steps_per_epoch: bounds the steps that the throughput is averaged over.
     """
+    throughput_window = max(FEWEST_STEPS, min(config.throughput_window, steps_per_epoch))
     checkpoints = run_directory / CHECKPOINT_DIRECTORY
     time_left = TimeLeft()
     callbacks: list[Callback] = [
@@ -163,7 +170,7 @@ def build_callbacks(config: DictConfig, run_directory: Path) -> list[Callback]:
             enable_version_counter=False,
         ),
         LearningRateMonitor(logging_interval="step"),
-        ThroughputMonitor(batch_size_fn=words_in, window_size=config.throughput_window),
+        ThroughputMonitor(batch_size_fn=words_in, window_size=throughput_window),
         EpochLog(time_left),
     ]
     if sys.stderr.isatty():

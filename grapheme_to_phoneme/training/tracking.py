@@ -12,11 +12,17 @@ from urllib.parse import urlsplit
 
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 LOGGER = logging.getLogger(__name__)
 
 LOGS_DIRECTORY = "logs"
+#: Names the run in MLflow that a training logs to, for when it is resumed.
+RECORD_NAME = "tracking.yaml"
+#: Before the names of tags that hold what a resumed training changed.
+RESUMED_WITH = "resumed_with."
+#: Characters of a hyperparameter that MLFlowLogger keeps.
+PARAMETER_LENGTH = 250
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -64,18 +70,15 @@ class TrackingLogger(MLFlowLogger):
     """MLflow logging that moves to a local SQLite store when its server fails.
 
     Everything logged so far is kept and logged again to the local store, so the record there
-    is whole.
+    is whole. A resumed training goes on in the run that it began, where the same store answers.
 
     Args:
         config: the group ``logger``.
-        run_name: the run's name in MLflow.
+        run_directory: the training's directory, whose name is the run's in MLflow.
         tags: tags of the run; the Git commit is among them.
-        fallback_uri: the address of the local store.
     """
 
-    def __init__(
-        self, config: DictConfig, run_name: str, tags: dict[str, str], fallback_uri: str
-    ) -> None:
+    def __init__(self, config: DictConfig, run_directory: Path, tags: dict[str, str]) -> None:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(config.max_retries))
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(config.timeout_s))
         # Both send data about the user to others unless told not to.
@@ -84,24 +87,72 @@ class TrackingLogger(MLFlowLogger):
         # Below this level it tells of every table of a new local store that it makes.
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
         uri = config.tracking_uri
-        self._settings = {"experiment_name": config.experiment_name, "run_name": run_name}
-        self._fallback_uri = fallback_uri
+        fallback_path = Path(config.fallback_path).resolve()
+        self._fallback_uri = f"sqlite:///{fallback_path}"
+        self._fallback_artifacts = Path(config.fallback_artifacts).resolve().as_uri()
+        self._settings = {
+            "experiment_name": config.experiment_name,
+            "run_name": run_directory.name,
+        }
+        self._record = run_directory / RECORD_NAME
         self._hyperparameters: list[dict[str, Any]] = []
         self._metrics: list[tuple[dict[str, float], int | None]] = []
         self._artifacts: list[Path] = []
         self._is_local = not answers(uri, config.probe_timeout_s)
         if self._is_local:
             LOGGER.warning(
-                "no MLflow server answers at %s: logging to %s instead", uri, fallback_uri
+                "no MLflow server answers at %s: logging to %s instead", uri, self._fallback_uri
             )
-            uri = fallback_uri
-        super().__init__(tracking_uri=uri, tags=tags, **self._settings)
+            uri = self._fallback_uri
+        self._connect(uri, tags, self._begun_run(uri))
+
+    def _connect(self, uri: str, tags: dict[str, str] | None, run_id: str | None) -> None:
+        location = self._fallback_artifacts if self._is_local else None
+        super().__init__(
+            tracking_uri=uri,
+            tags=tags,
+            run_id=run_id,
+            artifact_location=location,
+            **self._settings,
+        )
+
+    def _begun_run(self, uri: str) -> str | None:
+        """Return the run to go on with, if the store at ``uri`` has it."""
+        if not self._record.is_file():
+            return None
+        record = OmegaConf.load(self._record)
+        if record.tracking_uri != uri:
+            return None
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
+
+        try:
+            run = MlflowClient(uri).get_run(record.run_id)
+        except (MlflowException, OSError):
+            return None
+        return record.run_id if run.info.lifecycle_stage == "active" else None
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        """Log hyperparameters, as MLFlowLogger does."""
+        """Log hyperparameters, as MLFlowLogger does; the first thing that is logged.
+
+        MLflow takes no second value: what a resumed training changes becomes a tag.
+        """
         self._hyperparameters.append(params)
-        self._attempt(lambda: MLFlowLogger.log_hyperparams(self, params))
+        self._attempt(lambda: self._log_hyperparams(params))
+
+    def _log_hyperparams(self, params: dict[str, Any]) -> None:
+        client, run_id = self.experiment, self.run_id
+        known = client.get_run(run_id).data.params
+        client.update_run(run_id, status="RUNNING")
+        MLFlowLogger.log_hyperparams(
+            self, {name: value for name, value in params.items() if name not in known}
+        )
+        for name, value in params.items():
+            if name in known and known[name] != str(value)[:PARAMETER_LENGTH]:
+                client.set_tag(run_id, f"{RESUMED_WITH}{name}", str(value))
+        record = {"tracking_uri": self._tracking_uri, "run_id": run_id}
+        OmegaConf.save(OmegaConf.create(record), self._record)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -141,22 +192,21 @@ class TrackingLogger(MLFlowLogger):
     def _move_to_fallback(self) -> None:
         """Log all that was logged before to the local store, and go on there."""
         self._is_local = True
-        super().__init__(tracking_uri=self._fallback_uri, tags=self.tags, **self._settings)
+        self._connect(self._fallback_uri, self.tags, run_id=None)
         for params in self._hyperparameters:
-            super().log_hyperparams(params)
+            self._log_hyperparams(params)
         for metrics, step in self._metrics:
             super().log_metrics(metrics, step)
         for path in self._artifacts:
             self.experiment.log_artifact(self.run_id, str(path))
 
 
-def build_loggers(config: DictConfig, run_directory: Path, name: str) -> list[Logger]:
+def build_loggers(config: DictConfig, run_directory: Path) -> list[Logger]:
     """Return the loggers of a run: a CSV file always, MLflow where it is installed and wanted.
 
     Args:
-        config: the whole configuration; ``logger`` and ``paths`` are used.
-        run_directory: where the CSV file goes.
-        name: the run's name.
+        config: the group ``logger``.
+        run_directory: where the CSV file goes; its name is the run's.
     """
     logs = run_directory / LOGS_DIRECTORY
     # Lightning's logger begins a file anew, so a resumed run writes the next part.
@@ -165,14 +215,13 @@ def build_loggers(config: DictConfig, run_directory: Path, name: str) -> list[Lo
     loggers: list[Logger] = [
         CSVLogger(run_directory, LOGS_DIRECTORY, f"part-{part}", flush_logs_every_n_steps=1)
     ]
-    if not config.logger.enabled:
+    if not config.enabled:
         return loggers
     if importlib.util.find_spec("mlflow") is None:
         LOGGER.warning("MLflow is not installed (the extra `tracking`): logging to files alone")
         return loggers
-    fallback = f"sqlite:///{Path(config.logger.fallback_path).resolve()}"
     tags = {"mlflow.source.git.commit": "", **git_state()}
     # MLflow finds no commit when it is started from an environment inside the repository.
     tags["mlflow.source.git.commit"] = tags["git_commit"]
-    loggers.append(TrackingLogger(config.logger, name, tags, fallback))
+    loggers.append(TrackingLogger(config, run_directory, tags))
     return loggers

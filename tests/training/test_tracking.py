@@ -152,8 +152,8 @@ def check_record(uri: str, directory: Path) -> Run:
 
 
 def make_logger(uri: str, folder: Path) -> TrackingLogger:
-    config = compose_config([f"logger.tracking_uri={uri}"]).logger
-    return TrackingLogger(config, "some run", {"kind": "test"}, f"sqlite:///{folder / 'local.db'}")
+    overrides = [f"logger.tracking_uri={uri}", f"logger.fallback_path={folder / 'local.db'}"]
+    return TrackingLogger(compose_config(overrides).logger, folder, {"kind": "test"})
 
 
 def make_local_store(folder: Path) -> None:
@@ -217,6 +217,50 @@ def test_nothing_waits_long_for_a_server_that_hangs(tmp_path: Path, monkeypatch,
     assert run.data.tags["kind"] == "test"
     warnings = [record.getMessage() for record in caplog.records if "failed" in record.msg]
     assert len(warnings) == 1 and "\n" not in warnings[0]
+
+
+@pytest.mark.timeout(300)
+def test_resumed_training_goes_on_in_its_run(tmp_path: Path) -> None:
+    """As after a kill: the first logger is never told that the run is over."""
+    make_local_store(tmp_path)
+    absent = f"http://127.0.0.1:{unused_port()}"
+    begun = make_logger(absent, tmp_path)
+    begun.log_hyperparams({"seed": 1, "epochs": 2})
+    begun.log_metrics({"loss": 1.5}, step=3)
+    resumed = make_logger(absent, tmp_path)
+    resumed.log_hyperparams({"seed": 1, "epochs": 4, "new": "x"})
+    resumed.log_metrics({"loss": 1.0}, step=4)
+    resumed.finalize()
+    assert resumed.run_id == begun.run_id
+    run = only_run(f"sqlite:///{tmp_path / 'local.db'}")
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"seed": "1", "epochs": "2", "new": "x"}
+    assert run.data.tags["resumed_with.epochs"] == "4"
+    assert "resumed_with.seed" not in run.data.tags
+    assert [step for step, _ in logged_history(begun._tracking_uri, run, "loss")] == [3, 4]
+
+
+@pytest.mark.timeout(300)
+def test_resumed_training_whose_run_was_deleted_begins_another(tmp_path: Path) -> None:
+    make_local_store(tmp_path)
+    absent = f"http://127.0.0.1:{unused_port()}"
+    begun = make_logger(absent, tmp_path)
+    begun.log_hyperparams({"seed": 1})
+    MlflowClient(f"sqlite:///{tmp_path / 'local.db'}").delete_run(begun.run_id)
+    resumed = make_logger(absent, tmp_path)
+    resumed.log_hyperparams({"seed": 1})
+    assert only_run(f"sqlite:///{tmp_path / 'local.db'}").info.run_id == resumed.run_id
+
+
+@pytest.mark.timeout(300)
+def test_local_artifacts_have_a_folder_of_their_own(tmp_path: Path) -> None:
+    make_local_store(tmp_path)
+    logger = make_logger(f"http://127.0.0.1:{unused_port()}", tmp_path)
+    (tmp_path / "chart.png").write_bytes(b"chart")
+    logger.log_file(tmp_path / "chart.png")
+    (found,) = (tmp_path / "mlartifacts").rglob("chart.png")
+    assert found.read_bytes() == b"chart"
+    assert not (tmp_path / "mlruns").exists()
 
 
 @pytest.mark.timeout(1200)
