@@ -29,6 +29,7 @@ from grapheme_to_phoneme.training.callbacks import (
 from grapheme_to_phoneme.training.data_module import LexiconDataModule
 from grapheme_to_phoneme.training.evaluation import format_table, write_score
 from grapheme_to_phoneme.training.lightning_module import OptimizerSettings, PronunciationModule
+from grapheme_to_phoneme.training.memory import remember
 from grapheme_to_phoneme.training.metrics import Score
 from grapheme_to_phoneme.training.network import NetworkDimensions
 from grapheme_to_phoneme.training.plots import (
@@ -37,13 +38,19 @@ from grapheme_to_phoneme.training.plots import (
     draw_errors,
     read_metrics,
 )
-from grapheme_to_phoneme.training.preparation import prepare
+from grapheme_to_phoneme.training.preparation import PreparedData, prepare
 from grapheme_to_phoneme.training.tracking import TrackingLogger, build_loggers, git_state
 
 LOGGER = logging.getLogger(__name__)
 
 #: Tells the processes of a distributed training where the first one writes.
 RUN_DIRECTORY_VARIABLE = "G2P_RUN_DIRECTORY"
+
+#: The setting that lets the hardware decide.
+AUTOMATIC = "auto"
+
+#: What a processor that multiplies bfloat16 says it can do, by torch.cpu.get_capabilities().
+BFLOAT16_FEATURES = ("avx512_bf16", "amx_bf16")
 
 
 def new_run_directory(config: DictConfig) -> Path:
@@ -100,7 +107,7 @@ def train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> 
     checkpoint = last if last.is_file() else None
     if checkpoint:
         _check_same_lexicon(checkpoint, data, prepared.alphabets)
-    module = _build_module(config, data, prepared.alphabets, state)
+    module = _build_module(config, data, prepared, state)
     spellings = list(prepared.dev_references)
     module.set_references(spellings, prepared.dev_references)
     batches = config.trainer.batches
@@ -149,6 +156,7 @@ def _build_trainer(
     settings = OmegaConf.to_container(config.trainer.lightning, resolve=True)
     # A small lexicon's training would be over before anything is due to be logged.
     settings["log_every_n_steps"] = min(settings["log_every_n_steps"], steps_per_epoch)
+    settings["precision"] = choose_precision(settings["precision"], settings["accelerator"])
     try:
         return pl.Trainer(
             **settings,
@@ -166,6 +174,29 @@ def _build_trainer(
         raise MissingDependencyError(
             f"the group trainer asks for what is not here: {reason}"
         ) from error
+
+
+def choose_precision(precision: str, accelerator: str) -> str:
+    """Return the precision to train in, as Lightning names it.
+
+    ``auto`` mixes in bfloat16 where the hardware multiplies it, twice as fast as float32, and
+    is float32 elsewhere: emulated, it is slower.
+
+    Args:
+        precision: ``auto`` or one of Lightning's precisions.
+        accelerator: Lightning's name of the hardware to train on.
+    """
+    if precision != AUTOMATIC:
+        return precision
+    on_gpu = accelerator in ("gpu", "cuda") or (
+        accelerator == "auto" and torch.cuda.is_available()
+    )
+    if on_gpu:
+        is_fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    else:
+        processor = torch.cpu.get_capabilities()
+        is_fast = any(processor.get(feature, False) for feature in BFLOAT16_FEATURES)
+    return "bf16-mixed" if is_fast else "32-true"
 
 
 def export(config: DictConfig, run_directory: Path, checkpoint: Path | None) -> Path:
@@ -195,8 +226,9 @@ def _best_checkpoint(trainer: pl.Trainer) -> str:
 
 
 def _build_module(
-    config: DictConfig, data: LexiconData, alphabets: Alphabets, state: dict[str, str]
+    config: DictConfig, data: LexiconData, prepared: PreparedData, state: dict[str, str]
 ) -> PronunciationModule:
+    alphabets = prepared.alphabets
     dimensions = NetworkDimensions.from_dict(
         {
             **OmegaConf.to_container(config.model, resolve=True),
@@ -218,9 +250,16 @@ def _build_module(
         },
         **state,
     }
-    return PronunciationModule.create(
+    module = PronunciationModule.create(
         dimensions, alphabets, OptimizerSettings(**optimizer), config.seed, facts
     )
+    memory = module.network.encoder.memory
+    if memory is not None:
+        memory.table = remember(
+            prepared.train, alphabets, dimensions.memory_windows, dimensions.memory_slots
+        )
+        LOGGER.info("the memory holds %s contexts", f"{memory.table.contexts:,}")
+    return module
 
 
 def _check_same_lexicon(checkpoint: Path, data: LexiconData, alphabets: Alphabets) -> None:

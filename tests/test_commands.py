@@ -181,7 +181,7 @@ def test_configuration_is_printed_as_yaml() -> None:
     assert completed.returncode == 0
     config = yaml.safe_load(completed.stdout)
     assert config["seed"] == 7
-    assert config["model"]["ngram_windows"] == []
+    assert config["model"]["memory_windows"] == []
     assert {"data", "preprocessing", "trainer", "export", "infer", "evaluate"} <= set(config)
 
 

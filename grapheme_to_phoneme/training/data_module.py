@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from grapheme_to_phoneme.training.alignment import AlignedEntry
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, START_ID, Alphabets
+from grapheme_to_phoneme.training.memory import siblings_of
 
 Batch = dict[str, Tensor]
 
@@ -34,24 +35,44 @@ class RaggedRows:
 
 
 class AlignedDataset(Dataset):
-    """Training words with the chunk that each letter gives; fetched a batch at a time."""
+    """Words with the chunk that each letter gives; fetched a batch at a time.
 
-    def __init__(self, entries: Sequence[AlignedEntry], alphabets: Alphabets) -> None:
+    Args:
+        entries: the aligned words.
+        alphabets: the ids of letters and chunks.
+        is_remembered: whether the network's memory has seen them, and must leave them out.
+    """
+
+    def __init__(
+        self, entries: Sequence[AlignedEntry], alphabets: Alphabets, is_remembered: bool
+    ) -> None:
         self._letters = RaggedRows([alphabets.encode(entry.spelling) for entry in entries])
         self._chunks = RaggedRows(
             [[alphabets.chunk_ids[chunk] for chunk in entry.chunks] for entry in entries]
         )
         self.lengths = self._letters.lengths
+        self._siblings = siblings_of(entries) if is_remembered else None
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        """Return ``letters`` and ``chunks``, both (batch, letters) and 0 at padding."""
-        return {
+        """Return ``letters`` and ``chunks``, both (batch, letters) and 0 at padding.
+
+        Remembered words come with ``own``, the chunks of all pronunciations of the same
+        spelling, (batch, letters, pronunciations).
+        """
+        batch = {
             "letters": self._letters.padded(indices, PADDING_ID),
             "chunks": self._chunks.padded(indices, START_ID),
         }
+        if self._siblings is not None:
+            siblings = self._siblings[indices]
+            most = 1 + (siblings != siblings[:, :1]).any(axis=0).sum()
+            batch["own"] = torch.stack(
+                [self._chunks.padded(column, START_ID) for column in siblings.T[:most]], dim=-1
+            )
+        return batch
 
 
 class SpellingDataset(Dataset):
@@ -197,12 +218,12 @@ class LexiconDataModule(pl.LightningDataModule):
         workers: int,
     ) -> None:
         super().__init__()
-        self._train = AlignedDataset(aligned, alphabets)
+        self._train = AlignedDataset(aligned, alphabets, is_remembered=True)
         self._dev: list[AlignedDataset | SpellingDataset] = [
             SpellingDataset(dev_spellings, alphabets)
         ]
         if dev_aligned:
-            self._dev.append(AlignedDataset(dev_aligned, alphabets))
+            self._dev.append(AlignedDataset(dev_aligned, alphabets, is_remembered=False))
         self._letters_per_batch = letters_per_batch
         self._dev_letters_per_batch = dev_letters_per_batch
         self._length_noise = length_noise

@@ -126,15 +126,16 @@ class PronunciationModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the mean cross-entropy of the true chunks, in nats per letter."""
-        letters, chunks = batch["letters"], batch["chunks"]
+        letters = batch["letters"]
         # Two operations a weight and letter forward, four backward: for the throughput monitor.
         self.flops_per_batch = 6 * self.network.weights_per_letter() * letters.numel()
-        loss = self._loss(letters, chunks, self.settings.label_smoothing)
+        loss = self._loss(batch, self.settings.label_smoothing)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(letters))
         return loss
 
-    def _loss(self, letters: Tensor, chunks: Tensor, label_smoothing: float) -> Tensor:
-        logits = self.network(letters, chunks)  # (batch, letters, chunks)
+    def _loss(self, batch: Batch, label_smoothing: float) -> Tensor:
+        letters, chunks = batch["letters"], batch["chunks"]
+        logits = self.network(letters, chunks, batch.get("own"))  # (batch, letters, chunks)
         inside = letters != PADDING_ID
         return functional.cross_entropy(
             logits[inside], chunks[inside], label_smoothing=label_smoothing
@@ -142,8 +143,13 @@ class PronunciationModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
         """Count the errors of greedy search; or, for aligned words, log the loss."""
+        # In full precision, as the exported model calculates, whatever the training does.
+        with torch.autocast(self.device.type, enabled=False):
+            self._validate(batch)
+
+    def _validate(self, batch: Batch) -> None:
         if "chunks" in batch:
-            loss = self._loss(batch["letters"], batch["chunks"], label_smoothing=0.0)
+            loss = self._loss(batch, label_smoothing=0.0)
             self.log(
                 "validation/loss",
                 loss,
@@ -169,6 +175,24 @@ class PronunciationModule(pl.LightningModule):
                 add_dataloader_idx=False,
             )
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradients, by their common norm or each value.
+
+        Lightning refuses to with a fused optimiser in mixed precision, for the sake of the
+        gradients that float16 scales; bfloat16 scales none.
+        """
+        if not gradient_clip_val:
+            return
+        if gradient_clip_algorithm == "value":
+            torch.nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
+        else:
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW with a linear warm-up and a cosine decay, advanced every step."""
         settings = self.settings
@@ -183,9 +207,9 @@ class PronunciationModule(pl.LightningModule):
             ],
             lr=settings.learning_rate,
             betas=settings.betas,
-            # One pass over the memory instead of a dozen: it matters for the n-gram table.
-            # Lightning cannot clip the gradients of a fused optimiser in mixed precision.
-            fused=self.trainer.precision == "32-true",
+            # One pass over the weights instead of a dozen.
+            # Gradients that float16 scales must be unscaled first, outside the optimiser.
+            fused=self.trainer.precision != "16-mixed",
         )
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         warmup = max(1, min(settings.warmup_steps, steps // 4))

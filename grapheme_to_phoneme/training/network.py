@@ -1,16 +1,15 @@
 """The whole network: letters and the chunks said so far in, the next chunk out.
 
 The encoder looks at the whole spelling at once: every letter is described by its embedding
-and by embeddings of the hashed letter n-grams around it (as in Bojanowski et al., 2017,
-"Enriching Word Vectors with Subword Information"), refined by gated convolutions. The decoder
-walks over the letters and gives each one a chunk of zero or more phones, knowing the chunks
-before it through a recurrent state (Cho et al., 2014). The steps are aligned with the letters
-(Yao and Zweig, 2015, "Sequence-to-Sequence Neural Net Models for Grapheme-to-Phoneme
-Conversion"), so there is no attention to learn, no end symbol, and all hypotheses of a beam
+and by what a memory of the lexicon says of it, refined by gated convolutions and attention. The
+decoder walks over the letters and gives each one a chunk of zero or more phones, knowing the
+chunks before it through a recurrent state (Cho et al., 2014). The steps are aligned with the
+letters (Yao and Zweig, 2015, "Sequence-to-Sequence Neural Net Models for Grapheme-to-Phoneme
+Conversion"), so there is no alignment to learn, no end symbol, and all hypotheses of a beam
 have the same length.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -18,12 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, START_ID
+from grapheme_to_phoneme.training.memory import LEVELS, MemoryTable, Window, context_codes
 
-#: Multipliers and modulus of the n-gram hash: a polynomial over ids in 64-bit integers.
-HASH_BASE = 1_000_003
-HASH_LETTER_FACTOR = 7_919
-HASH_FINAL_FACTOR = 48_271
-HASH_MODULUS = 2_147_483_647
+#: Added to the attention that padding gets; finite, since an empty word is all padding.
+OUT_OF_SIGHT = -1e4
+
+#: Standard deviation of the memory's embeddings at first.
+INITIAL_EVIDENCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,19 @@ class NetworkDimensions:
         chunks: chunk ids, the start symbol included.
         encoder_size: channels of the encoder (d below).
         encoder_layers: number of convolution blocks.
+        attention_heads: heads of the attention block after each of them; 0 for none.
+        attention_reach: distance in letters from which on the heads tell no more apart.
         kernel_size: letters that a convolution sees, an odd number.
         expansion: width of a block's gated layer, as a multiple of ``encoder_size``.
-        ngram_windows: first and last letter of each n-gram, relative to the letter it
-            describes; empty for no n-gram embeddings.
-        ngram_buckets: rows of the n-gram embedding table.
-        ngram_size: width of that table.
+        memory_windows: first and last letter of each remembered context, relative to the
+            letter it surrounds; empty for no memory.
+        memory_slots: contexts that the memory holds at most.
+        memory_size: width of a remembered chunk's embedding.
         history_size: width of an embedded chunk.
         decoder_size: width of the recurrent state (s below).
         output_size: width of the layer before the output.
         dropout: probability of dropping an activation.
-        ngram_dropout: probability of dropping an n-gram embedding.
+        memory_dropout: probability of hiding a context from the network.
         history_dropout: probability of hiding a previous chunk from the decoder.
     """
 
@@ -53,16 +55,18 @@ class NetworkDimensions:
     chunks: int
     encoder_size: int
     encoder_layers: int
+    attention_heads: int
+    attention_reach: int
     kernel_size: int
     expansion: int
-    ngram_windows: tuple[tuple[int, int], ...]
-    ngram_buckets: int
-    ngram_size: int
+    memory_windows: tuple[Window, ...]
+    memory_slots: int
+    memory_size: int
     history_size: int
     decoder_size: int
     output_size: int
     dropout: float
-    ngram_dropout: float
+    memory_dropout: float
     history_dropout: float
 
     def to_dict(self) -> dict:
@@ -72,47 +76,114 @@ class NetworkDimensions:
     @classmethod
     def from_dict(cls, values: dict) -> "NetworkDimensions":
         """Rebuild the dimensions from :meth:`to_dict`'s values."""
-        windows = tuple((first, last) for first, last in values["ngram_windows"])
-        return cls(**{**values, "ngram_windows": windows})
+        windows = tuple((first, last) for first, last in values["memory_windows"])
+        return cls(**{**values, "memory_windows": windows})
 
 
-class NgramEmbedding(nn.Module):
-    """Sums the embeddings of the hashed letter n-grams around every letter."""
+class ContextMemory(nn.Module):
+    """Describes every letter by what it became in other words, in contexts of several extents.
+
+    A context's chunks are embedded, weighted by their shares, and summed over the contexts; so
+    is the number of its words, which says how far to trust it.
+    """
 
     def __init__(
-        self, windows: Sequence[tuple[int, int]], buckets: int, size: int, dropout: float
+        self, windows: Sequence[Window], chunks: int, size: int, output_size: int, dropout: float
     ) -> None:
         super().__init__()
         self.windows = list(windows)
-        self.buckets = buckets
         self.dropout = dropout
-        self.reach = max(max(-first, last) for first, last in windows)
-        self.table = nn.Embedding(buckets, size)
-        nn.init.normal_(self.table.weight, std=size**-0.5 / len(self.windows))
+        self.table = MemoryTable.empty()
+        self.chunks = nn.Embedding(len(self.windows) * chunks, size)
+        self.levels = nn.Embedding(len(self.windows) * LEVELS, size)
+        self.gains = nn.Embedding(len(self.windows) * LEVELS, 1)
+        self.projection = nn.Linear(size, output_size)
+        nn.init.normal_(self.chunks.weight, std=INITIAL_EVIDENCE)
+        nn.init.normal_(self.levels.weight, std=INITIAL_EVIDENCE)
+        nn.init.ones_(self.gains.weight)
 
-    def hashes(self, letters: Tensor) -> Tensor:
-        """Return the bucket of every n-gram: (batch, letters) to (batch, letters, windows)."""
-        length = letters.shape[1]
-        # The first id past the alphabet would do as well as padding for the outside of a
-        # word; padding itself makes a word's buckets independent of the batch around it.
-        padded = functional.pad(letters, (self.reach, self.reach), value=PADDING_ID)
-        buckets = []
-        for number, (first, last) in enumerate(self.windows, start=1):
-            code = torch.full_like(letters, number)
-            for offset in range(first, last + 1):
-                start = self.reach + offset
-                neighbour = padded[:, start : start + length]
-                code = (code * HASH_BASE + neighbour * HASH_LETTER_FACTOR) % HASH_MODULUS
-            buckets.append(code * HASH_FINAL_FACTOR % HASH_MODULUS % self.buckets)
-        return torch.stack(buckets, dim=-1)
+    @property
+    def table(self) -> MemoryTable:
+        """What the lexicon says."""
+        return self._table
 
-    def forward(self, letters: Tensor) -> Tensor:
-        """Return the sums: (batch, letters) to (batch, letters, size)."""
-        embedded = self.table(self.hashes(letters))  # (batch, letters, windows, size)
+    @table.setter
+    def table(self, table: MemoryTable) -> None:
+        self._table = table
+        self._evidence = table.evidence()
+
+    def get_extra_state(self) -> dict[str, Tensor]:
+        """Return the table: no parameter to average, no buffer to synchronise in each step."""
+        return self.table.to_dict()
+
+    def set_extra_state(self, state: dict[str, Tensor]) -> None:
+        """Take up the table of a checkpoint."""
+        self.table = MemoryTable(**state)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ContextMemory":
+        """Move the table along with the weights."""
+        self._table = self._table.map(fn)
+        self._evidence = self._evidence.map(fn)
+        return super()._apply(fn, recurse)
+
+    def look_up(self, letters: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the table says of every letter in every context.
+
+        Args:
+            letters: letter ids, (batch, letters).
+            own: the chunks that the letters give in the pronunciations of the same words,
+                whose counts to leave out, (batch, letters, pronunciations); None for words
+                that the table has not seen.
+
+        Returns:
+            As :meth:`Evidence.look_up`.
+        """
+        codes = context_codes(letters, self.windows)
+        return (
+            self._evidence.look_up(codes)
+            if own is None
+            else self._table.look_up_others(codes, own)
+        )
+
+    def forward(self, letters: Tensor, own: Tensor | None = None) -> Tensor:
+        """Describe the letters: (batch, letters) to (batch, letters, output size).
+
+        ``own`` is explained in :meth:`look_up`.
+        """
+        chunks, shares, levels = self.look_up(letters, own)
+        numbers = torch.arange(len(self.windows), device=letters.device)
+        levels = levels + numbers * LEVELS
+        chunks = chunks + (numbers * (self.chunks.num_embeddings // len(numbers))).unsqueeze(-1)
+        weights = shares * self.gains(levels)
+        kept = torch.ones_like(levels, dtype=shares.dtype)
         if self.training and self.dropout:
-            kept = torch.rand(embedded.shape[:-1], device=embedded.device) >= self.dropout
-            embedded = embedded * (kept / (1.0 - self.dropout)).unsqueeze(-1)
-        return embedded.sum(dim=-2)
+            kept = (torch.rand_like(kept) >= self.dropout) / (1.0 - self.dropout)
+            weights = weights * kept.unsqueeze(-1)
+        said = weighted_sum(self.chunks, chunks.flatten(2), weights.flatten(2))
+        return self.projection(said + weighted_sum(self.levels, levels, kept))
+
+
+def weighted_sum(embedding: nn.Embedding, ids: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted sums of embeddings.
+
+    Args:
+        embedding: the embeddings.
+        ids: their ids, (batch, letters, summands).
+        weights: their weights, alike.
+
+    Returns:
+        The sums, (batch, letters, size).
+    """
+    if torch.compiler.is_exporting():
+        # ONNX has no such operator.
+        return (weights.unsqueeze(-2) @ embedding(ids)).squeeze(-2)
+    sums = functional.embedding_bag(
+        ids.flatten(end_dim=1),
+        embedding.weight,
+        per_sample_weights=weights.flatten(end_dim=1).to(embedding.weight.dtype),
+        mode="sum",
+    )
+    return sums.view(*ids.shape[:2], embedding.embedding_dim)
 
 
 class ConvolutionBlock(nn.Module):
@@ -141,6 +212,41 @@ class ConvolutionBlock(nn.Module):
         return states + self.dropout(self.contract(values * functional.silu(gates)))
 
 
+class AttentionBlock(nn.Module):
+    """Self-attention over all letters (Vaswani et al., 2017), with a residual connection.
+
+    A learnt bias for every head and distance, as in T5 (Raffel et al., 2020), tells where a
+    letter stands; distances beyond ``reach`` share one.
+    """
+
+    def __init__(self, size: int, heads: int, reach: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.reach = reach
+        self.norm = nn.LayerNorm(size)
+        self.inward = nn.Linear(size, 3 * size)
+        self.outward = nn.Linear(size, size)
+        self.distances = nn.Embedding(2 * reach + 1, heads)
+        nn.init.zeros_(self.distances.weight)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        """Refine ``states`` (batch, letters, d); ``mask`` (batch, letters, 1) is 0 at padding."""
+        batch, length, size = states.shape
+        inward = self.inward(self.norm(states)).view(
+            batch, length, 3, self.heads, size // self.heads
+        )
+        queries, keys, values = inward.permute(2, 0, 3, 1, 4).unbind()
+        places = torch.arange(length, device=states.device)
+        distances = (places - places.unsqueeze(-1)).clamp(-self.reach, self.reach) + self.reach
+        bias = self.distances(distances).permute(2, 0, 1)  # (heads, letters, letters)
+        bias = bias + OUT_OF_SIGHT * (1.0 - mask.view(batch, 1, 1, length))
+        scores = queries @ keys.transpose(-1, -2) * (size // self.heads) ** -0.5
+        attended = functional.softmax(scores + bias, dim=-1).to(values.dtype) @ values
+        joined = attended.transpose(1, 2).reshape(batch, length, size)
+        return states + self.dropout(self.outward(joined))
+
+
 class Encoder(nn.Module):
     """Describes every letter by the whole spelling around it."""
 
@@ -149,30 +255,43 @@ class Encoder(nn.Module):
         size = dimensions.encoder_size
         self.letters = nn.Embedding(dimensions.letters, size)
         nn.init.normal_(self.letters.weight)
-        self.ngrams = None
-        if dimensions.ngram_windows:
-            self.ngrams = NgramEmbedding(
-                dimensions.ngram_windows,
-                dimensions.ngram_buckets,
-                dimensions.ngram_size,
-                dimensions.ngram_dropout,
+        self.memory = None
+        if dimensions.memory_windows:
+            self.memory = ContextMemory(
+                dimensions.memory_windows,
+                dimensions.chunks,
+                dimensions.memory_size,
+                size,
+                dimensions.memory_dropout,
             )
-            self.ngram_projection = nn.Linear(dimensions.ngram_size, size)
-        self.blocks = nn.ModuleList(
-            ConvolutionBlock(
-                size, dimensions.kernel_size, dimensions.expansion, dimensions.dropout
+        self.blocks = nn.ModuleList()
+        for _ in range(dimensions.encoder_layers):
+            self.blocks.append(
+                ConvolutionBlock(
+                    size, dimensions.kernel_size, dimensions.expansion, dimensions.dropout
+                )
             )
-            for _ in range(dimensions.encoder_layers)
-        )
+            if dimensions.attention_heads:
+                self.blocks.append(
+                    AttentionBlock(
+                        size,
+                        dimensions.attention_heads,
+                        dimensions.attention_reach,
+                        dimensions.dropout,
+                    )
+                )
         self.norm = nn.LayerNorm(size)
         self.dropout = nn.Dropout(dimensions.dropout)
 
-    def forward(self, letters: Tensor) -> Tensor:
-        """Encode letter ids: (batch, letters) to (batch, letters, d)."""
+    def forward(self, letters: Tensor, own: Tensor | None = None) -> Tensor:
+        """Encode letter ids: (batch, letters) to (batch, letters, d).
+
+        ``own`` is explained in :meth:`ContextMemory.look_up`.
+        """
         mask = (letters != PADDING_ID).unsqueeze(-1).to(self.letters.weight.dtype)
         states = self.letters(letters)  # (batch, letters, d)
-        if self.ngrams is not None:
-            states = states + self.ngram_projection(self.ngrams(letters))
+        if self.memory is not None:
+            states = states + self.memory(letters, own)
         states = self.dropout(states)
         for block in self.blocks:
             states = block(states, mask)
@@ -275,14 +394,16 @@ class Network(nn.Module):
         self.encoder = Encoder(dimensions)
         self.decoder = Decoder(dimensions)
 
-    def forward(self, letters: Tensor, chunks: Tensor) -> Tensor:
+    def forward(self, letters: Tensor, chunks: Tensor, own: Tensor | None = None) -> Tensor:
         """Return logits (batch, letters, chunks) for training.
 
         Args:
             letters: letter ids, 0 at padding, (batch, letters).
             chunks: the true chunk ids, (batch, letters).
+            own: for words of the training part, the chunks of all their pronunciations,
+                (batch, letters, pronunciations): see :meth:`ContextMemory.look_up`.
         """
-        return self.decoder(self.encoder(letters), chunks)
+        return self.decoder(self.encoder(letters, own), chunks)
 
     def weights_per_letter(self) -> int:
         """Return how many weights take part in the arithmetic of a letter: all but tables."""

@@ -287,7 +287,7 @@ def test_checkpoint_that_would_run_code_does_not(tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("windows", [[], [[0, 0], [-2, 2]]], ids=["plain", "ngrams"])
+@pytest.mark.parametrize("windows", [[], [[0, 0], [-2, 2]]], ids=["plain", "memory"])
 def test_alphabets_of_any_script(tmp_path: Path, windows: list) -> None:
     """Letters beyond the basic plane, combining marks, joiners; long chunks; IPA."""
     chunks = (("ˈa",), (), ("tʃ", "k", "s", "ə"), ("ʁ̃",))
@@ -299,14 +299,16 @@ def test_alphabets_of_any_script(tmp_path: Path, windows: list) -> None:
         "encoder_layers": 1,
         "kernel_size": 3,
         "expansion": 1,
-        "ngram_windows": windows,
-        "ngram_buckets": 32,
-        "ngram_size": 4,
+        "attention_heads": 2,
+        "attention_reach": 3,
+        "memory_windows": windows,
+        "memory_slots": 64,
+        "memory_size": 4,
         "history_size": 4,
         "decoder_size": 8,
         "output_size": 8,
         "dropout": 0.1,
-        "ngram_dropout": 0.1,
+        "memory_dropout": 0.1,
         "history_dropout": 0.1,
     }
     torch.manual_seed(1)

@@ -138,10 +138,31 @@ def test_padding(rows: list[list[int]], data: st.DataObject) -> None:
 
 def test_batches_of_aligned_words() -> None:
     alphabets = Alphabets.of_entries(ENTRIES)
-    batch = AlignedDataset(ENTRIES, alphabets).__getitems__([3, 0])
+    batch = AlignedDataset(ENTRIES, alphabets, is_remembered=False).__getitems__([3, 0])
     assert batch["letters"].tolist() == [[3, 1, 2], [1, PADDING_ID, PADDING_ID]]
     chunks = [alphabets.chunk_ids[(phone,)] for phone in "CAB"]
     assert batch["chunks"].tolist() == [chunks, [chunks[1], START_ID, START_ID]]
+
+
+def test_remembered_words_come_with_all_their_pronunciations() -> None:
+    entries = [
+        AlignedEntry(spelling, tuple((phone,) for phone in phones))
+        for spelling, phones in (("ab", "XY"), ("cd", "ZZ"), ("ab", "XZ"), ("ab", "YY"))
+    ]
+    alphabets = Alphabets.of_entries(entries)
+    dataset = AlignedDataset(entries, alphabets, is_remembered=True)
+    ids = {phone: alphabets.chunk_ids[(phone,)] for phone in "XYZ"}
+
+    def own(indices: list[int]) -> list[list[set[int]]]:
+        words = dataset.__getitems__(indices)["own"].tolist()
+        return [[set(letter) for letter in word] for word in words]
+
+    first, second = {ids["X"], ids["Y"]}, {ids["Y"], ids["Z"]}
+    assert own([0, 2]) == [[first, second]] * 2
+    assert own([1, 3]) == [[{ids["Z"]}] * 2, [first, second]]
+    assert dataset.__getitems__([1])["own"].shape == (1, 2, 1)
+    dev = AlignedDataset(entries, alphabets, is_remembered=False)
+    assert "own" not in dev.__getitems__([0])
 
 
 def test_batches_of_spellings_know_their_words() -> None:

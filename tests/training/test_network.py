@@ -1,14 +1,21 @@
 """What the network says of a word depends on the word alone, and its ways of saying it agree."""
 
+import random
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from grapheme_to_phoneme.training.alphabets import PADDING_ID, START_ID
+from grapheme_to_phoneme.training.alignment import AlignedEntry
+from grapheme_to_phoneme.training.alphabets import PADDING_ID, START_ID, Alphabets
+from grapheme_to_phoneme.training.memory import LEVELS, remember
 from grapheme_to_phoneme.training.network import Network, NetworkDimensions
 
 LETTERS, CHUNKS = 12, 9
+ALPHABETS = Alphabets(
+    tuple("abcdefghijk"), tuple((f"phone{number}",) for number in range(CHUNKS - 1))
+)
 DIMENSIONS = {
     "letters": LETTERS,
     "chunks": CHUNKS,
@@ -16,14 +23,16 @@ DIMENSIONS = {
     "encoder_layers": 2,
     "kernel_size": 5,
     "expansion": 2,
-    "ngram_windows": [[0, 0], [-1, 1], [-3, 0]],
-    "ngram_buckets": 64,
-    "ngram_size": 8,
+    "attention_heads": 2,
+    "attention_reach": 4,
+    "memory_windows": [[0, 0], [-1, 1], [-3, 0]],
+    "memory_slots": 64,
+    "memory_size": 8,
     "history_size": 8,
     "decoder_size": 16,
     "output_size": 16,
     "dropout": 0.3,
-    "ngram_dropout": 0.3,
+    "memory_dropout": 0.3,
     "history_dropout": 0.3,
 }
 TOLERANCE = 1e-5
@@ -36,12 +45,25 @@ def make_network(**changes) -> Network:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(3.0)
+    memory = network.encoder.memory
+    if memory is not None:
+        memory.table = remember(make_lexicon(), ALPHABETS, memory.windows, 4096)
     return network
 
 
-@pytest.fixture(scope="module", params=[[[0, 0], [-1, 1], [-3, 0]], []], ids=["ngrams", "plain"])
+def make_lexicon() -> list[AlignedEntry]:
+    """Return random words; some letters in some surroundings are known, others are not."""
+    chooser = random.Random(1)
+    spellings = ["".join(chooser.choices(ALPHABETS.letters, k=4)) for _ in range(60)]
+    return [
+        AlignedEntry(spelling, tuple(chooser.choices(ALPHABETS.chunks, k=len(spelling))))
+        for spelling in spellings
+    ]
+
+
+@pytest.fixture(scope="module", params=[[[0, 0], [-1, 1], [-3, 0]], []], ids=["memory", "plain"])
 def network(request) -> Network:
-    return make_network(ngram_windows=request.param)
+    return make_network(memory_windows=request.param)
 
 
 def make_words(lengths: list[int], seed: int = 1) -> list[Tensor]:
@@ -90,7 +112,7 @@ def test_padding_never_changes_an_answer(network: Network, beam_size: int) -> No
         alone_paths, alone_scores = network.search(word[None], beam_size)
         assert torch.equal(paths[row, :, : len(word)], alone_paths[0])
         assert not paths[row, :, len(word) :].any()
-        torch.testing.assert_close(scores[row], alone_scores[0], atol=TOLERANCE, rtol=0)
+        torch.testing.assert_close(scores[row], alone_scores[0], atol=TOLERANCE, rtol=TOLERANCE)
 
 
 @torch.no_grad()
@@ -191,11 +213,12 @@ def test_every_weight_learns() -> None:
     assert idle == []
 
 
-def test_one_letter_is_seen_through_its_ngrams() -> None:
-    """Windows reach further than the convolutions of a single layer do."""
-    near = make_network(encoder_layers=0, ngram_windows=[[0, 0]])
-    far = make_network(encoder_layers=0, ngram_windows=[[0, 0], [0, 3]])
-    one, other = torch.tensor([[1, 2, 3, 4]]), torch.tensor([[1, 2, 3, 5]])
+def test_one_letter_is_seen_through_the_memory() -> None:
+    """Contexts reach further than the convolutions of a single layer do."""
+    near = make_network(encoder_layers=0, memory_windows=[[0, 0]])
+    far = make_network(encoder_layers=0, memory_windows=[[0, 0], [0, 3]])
+    known = ALPHABETS.encode(make_lexicon()[0].spelling)
+    one, other = torch.tensor([known]), torch.tensor([[*known[:3], known[3] % 11 + 1]])
     assert torch.equal(near.encoder(one)[0, 0], near.encoder(other)[0, 0])
     assert not torch.equal(far.encoder(one)[0, 0], far.encoder(other)[0, 0])
 
@@ -212,5 +235,8 @@ def test_dimensions_rebuild_a_network() -> None:
 def test_weights_in_the_arithmetic() -> None:
     network = make_network()
     total = sum(parameter.numel() for parameter in network.parameters())
-    tables = LETTERS * 16 + 64 * 8 + CHUNKS * 8
+    # Of letters, of chunks in the history, and of the memory: chunks, levels, their gains; and
+    # of attention: its distances.
+    windows = len(DIMENSIONS["memory_windows"])
+    tables = LETTERS * 16 + CHUNKS * 8 + windows * (CHUNKS * 8 + LEVELS * 8 + LEVELS) + 2 * 9 * 2
     assert network.weights_per_letter() == total - tables
