@@ -32,6 +32,7 @@ class ModelMetadata:
         git_dirty: ``true`` where tracked files differed from the commit.
         package_version: version of this package that wrote the file.
         training: what else is worth knowing of the training, such as seed and epochs.
+        precision: what the arithmetic is done in, ``float32`` or ``int8``.
     """
 
     letters: tuple[str, ...]
@@ -45,6 +46,7 @@ class ModelMetadata:
     git_dirty: str = "unknown"
     package_version: str = "unknown"
     training: dict[str, str | int | float] = field(default_factory=dict)
+    precision: str = "float32"
 
     def to_properties(self) -> dict[str, str]:
         """Return the metadata properties of the ONNX file."""

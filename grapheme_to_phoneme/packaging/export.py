@@ -2,10 +2,14 @@
 
 import logging
 import random
-from collections.abc import Sequence
-from dataclasses import replace
+import shutil
+import statistics
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
@@ -18,7 +22,8 @@ from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.metadata import ModelMetadata
 from grapheme_to_phoneme.inference.pronouncer import Pronouncer
 from grapheme_to_phoneme.normalization import Normalization
-from grapheme_to_phoneme.packaging.onnx_export import build_model, write_model
+from grapheme_to_phoneme.packaging.onnx_export import Parts, assemble, export_parts, write_model
+from grapheme_to_phoneme.packaging.quantization import quantize
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, Alphabets
 from grapheme_to_phoneme.training.evaluation import score_answers
 from grapheme_to_phoneme.training.lightning_module import PronunciationModule, References
@@ -27,40 +32,135 @@ from grapheme_to_phoneme.training.network import Network
 
 LOGGER = logging.getLogger(__name__)
 
+#: The folder of all variants of a model file, beside it.
+VARIANTS_DIRECTORY = "variants"
+FLOAT32 = "float32"
+INT8 = "int8"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model file and what was measured with it on the dev part.
+
+    Attributes:
+        name: what its arithmetic is done in.
+        path: the file.
+        megabytes: its size.
+        score: its errors.
+        words_per_second: with all cores.
+        latency: median seconds of a single word.
+    """
+
+    name: str
+    path: Path
+    megabytes: float
+    score: Score
+    words_per_second: float
+    latency: float
+
 
 def export_checkpoint(
     checkpoint: Path, target: Path, references: References, config: DictConfig
 ) -> Score:
-    """Write the model file of a checkpoint, once it is proven to say what PyTorch says.
+    """Write the model files of a checkpoint, once they are proven.
+
+    The float32 variant must say what PyTorch says. The others, in ``variants/`` beside
+    ``target`` as it is, may lose up to ``config.export.tolerated_loss`` points of WER against
+    it. The smallest of all becomes ``target``.
 
     Args:
         checkpoint: a checkpoint that training wrote.
-        target: the ONNX file to write; it is replaced only by a file that passed.
+        target: the ONNX file to write; it is replaced only when all has passed.
         references: real words to check on, with their pronunciations: the dev part.
         config: the groups ``export`` and ``infer`` are used.
 
     Returns:
-        The model file's score on ``references``, which its metadata holds too.
+        The target's score on ``references``, which its metadata holds too.
 
     Raises:
         UserError: if the checkpoint cannot be read or the parity check fails.
     """
     module = load_checkpoint(checkpoint)
-    metadata = _metadata(module)
-    model = build_model(module.network, module.alphabets, metadata)
-    unchecked = target.with_name(target.name + ".unchecked")
-    write_model(model, unchecked)
-    try:
-        check_parity(module.network, module.alphabets, unchecked, list(references), config.export)
-        pronouncer = Pronouncer(unchecked, threads=config.infer.threads)
-        score = score_answers(pronouncer.pronounce(references), references)
-    finally:
-        unchecked.unlink(missing_ok=True)
+    spellings = _known_spellings(references, module.alphabets)
+    parts = export_parts(module.network)
+    folder = target.with_name(VARIANTS_DIRECTORY)
+    with TemporaryDirectory(dir=_existing(target.parent), prefix=".export-") as unchecked:
+        exact = _write_variant(FLOAT32, parts, module, Path(unchecked), references, config)
+        check_parity(module.network, module.alphabets, exact.path, spellings, config.export)
+        sample = _sample(spellings, config.export.calibration_words, config.export)
+        quantized = quantize(parts, module.network, module.alphabets, sample)
+        small = _write_variant(INT8, quantized, module, Path(unchecked), references, config)
+        offered = _offer([exact, small], config.export.tolerated_loss)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for variant in offered:
+            variant.path.replace(folder / variant.path.name)
+    chosen = min(offered, key=lambda variant: variant.megabytes)
+    partial = target.with_name(target.name + ".partial")
+    shutil.copyfile(folder / chosen.path.name, partial)
+    partial.replace(target)
+    LOGGER.info("wrote %s: the %s variant, %.1f MB", target, chosen.name, chosen.megabytes)
+    return chosen.score
+
+
+def _existing(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _write_variant(
+    name: str,
+    parts: Parts,
+    module: PronunciationModule,
+    folder: Path,
+    references: References,
+    config: DictConfig,
+) -> Variant:
+    """Write a model file, measure it, and write it again with its scores inside."""
+    metadata = _metadata(module, name)
+    model = assemble(parts, module.alphabets, metadata)
+    path = folder / f"{name}.onnx"
+    write_model(model, path)
+    pronouncer = Pronouncer(path, threads=config.infer.threads)
+    started = time.perf_counter()
+    score = score_answers(pronouncer.pronounce(references), references)
+    seconds = time.perf_counter() - started
+    latency = _latency(pronouncer, list(references)[: config.export.latency_words])
     scores = {"dev_wer": round(score.wer, 3), "dev_per": round(score.per, 3)}
     onnx.helper.set_model_props(model, replace(metadata, scores=scores).to_properties())
-    write_model(model, target)
-    LOGGER.info("wrote %s, %.1f MB", target, target.stat().st_size / 1e6)
-    return score
+    write_model(model, path)
+    megabytes = path.stat().st_size / 1e6
+    return Variant(name, path, megabytes, score, len(references) / seconds, latency)
+
+
+def _latency(pronouncer: Pronouncer, words: Sequence[str]) -> float:
+    seconds = []
+    for word in words:
+        started = time.perf_counter()
+        pronouncer.pronounce([word])
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
+
+
+def _offer(variants: Sequence[Variant], tolerated_loss: float) -> list[Variant]:
+    """Log all variants as a table, and return those that are as good as the first, or nearly."""
+    lines = [
+        f"{'':<9}{'MB':>7}{'dev WER %':>11}{'dev PER %':>11}{'words/s':>10}{'one word, ms':>14}"
+    ]
+    offered = []
+    for variant in variants:
+        score = variant.score
+        loss = score.wer - variants[0].score.wer
+        is_offered = variant is variants[0] or loss <= tolerated_loss
+        if is_offered:
+            offered.append(variant)
+        lines.append(
+            f"{variant.name:<9}{variant.megabytes:7.1f}{score.wer:11.2f}{score.per:11.2f}"
+            f"{variant.words_per_second:10,.0f}{1e3 * variant.latency:14.2f}"
+            + ("" if is_offered else f"  not offered: loses {loss:.2f} points")
+        )
+    LOGGER.info("variants of the model:\n%s", "\n".join(lines))
+    return offered
 
 
 def load_checkpoint(checkpoint: Path) -> PronunciationModule:
@@ -82,7 +182,7 @@ def load_checkpoint(checkpoint: Path) -> PronunciationModule:
     return module.eval()
 
 
-def _metadata(module: PronunciationModule) -> ModelMetadata:
+def _metadata(module: PronunciationModule, precision: str) -> ModelMetadata:
     facts = module.facts
     return ModelMetadata(
         letters=module.alphabets.letters,
@@ -95,6 +195,7 @@ def _metadata(module: PronunciationModule) -> ModelMetadata:
         git_dirty=facts["git_dirty"],
         package_version=version(DISTRIBUTION_NAME),
         training=facts["training"],
+        precision=precision,
     )
 
 
@@ -126,15 +227,7 @@ def check_parity(
     # on a busy machine that took minutes.
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    known = [
-        spelling
-        for spelling in spellings
-        if spelling and len(alphabets.encode(spelling)) == len(spelling)
-    ]
-    if not known:
-        raise UserError("no dev word has only letters that the training words have")
-    chooser = random.Random(config.parity_seed)
-    words = chooser.sample(known, min(config.parity_words, len(known)))
+    words = _sample(_known_spellings(spellings, alphabets), config.parity_words, config)
     worst = 0.0
     for batch_size in config.parity_batch_sizes:
         for beam_size in config.parity_beam_sizes:
@@ -150,6 +243,22 @@ def check_parity(
         "/".join(map(str, config.parity_beam_sizes)),
         worst,
     )
+
+
+def _known_spellings(spellings: Iterable[str], alphabets: Alphabets) -> list[str]:
+    """Return the spellings of which the model knows every letter."""
+    known = [
+        spelling
+        for spelling in spellings
+        if spelling and len(alphabets.encode(spelling)) == len(spelling)
+    ]
+    if not known:
+        raise UserError("no dev word has only letters that the training words have")
+    return known
+
+
+def _sample(spellings: Sequence[str], size: int, config: DictConfig) -> list[str]:
+    return random.Random(config.seed).sample(spellings, min(size, len(spellings)))
 
 
 def _compare(

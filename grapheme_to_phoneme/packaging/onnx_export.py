@@ -9,6 +9,7 @@ best paths, and a ``Loop`` joins their phones into strings.
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -64,19 +65,26 @@ class _Step(nn.Module):
         return self.decoder.step(self.table, gates, hidden, previous, state)
 
 
-def build_model(network: Network, alphabets: Alphabets, metadata: ModelMetadata) -> ModelProto:
-    """Build the ONNX model of a network.
+@dataclass(frozen=True)
+class Parts:
+    """The network as two ONNX models.
 
-    Its inputs are ``words``, normalised spellings as strings, shape (batch,), and
-    ``beam_size``, the number of hypotheses, 64-bit integers, shape (1,). A letter that the model
-    does not know gives no phone, as padding does. Its outputs, best hypothesis first:
-
-    - ``pronunciations``: phones separated by spaces, strings, (batch, beam);
-    - ``log_probabilities``: natural logarithms, float32, (batch, beam);
-    - ``chunks``: the phones that each letter gave, strings, (batch, beam, letters), empty for
-      silent letters and beyond a word's end.
+    Attributes:
+        preparation: ``letters`` to ``all_gates`` and ``all_hidden``: the encoder and
+            :meth:`Decoder.prepare`.
+        step: :meth:`Decoder.step`, without its table.
+        state_size: width of the recurrent state.
     """
+
+    preparation: ModelProto
+    step: ModelProto
+    state_size: int
+
+
+def export_parts(network: Network) -> Parts:
+    """Export a network's encoder and decoder step, for any batch, beam and length."""
     network = network.eval().cpu()
+    state_size = network.dimensions.decoder_size
     preparation = _export(
         _Preparation(network),
         {"letters": torch.tensor([[1, 1, 1], [1, 1, 0]])},
@@ -91,7 +99,7 @@ def build_model(network: Network, alphabets: Alphabets, metadata: ModelMetadata)
             "gates": gates.detach(),
             "hidden": hidden.detach(),
             "previous": torch.zeros(2, 3, dtype=torch.int64),
-            "state": torch.zeros(2, 3, network.dimensions.decoder_size),
+            "state": torch.zeros(2, 3, state_size),
         },
         ("step_log_probabilities", "advanced"),
         {
@@ -102,12 +110,26 @@ def build_model(network: Network, alphabets: Alphabets, metadata: ModelMetadata)
         },
         "step_",
     )
-    state_size = network.dimensions.decoder_size
+    return Parts(preparation, step, state_size)
+
+
+def assemble(parts: Parts, alphabets: Alphabets, metadata: ModelMetadata) -> ModelProto:
+    """Build the ONNX model of a network.
+
+    Its inputs are ``words``, normalised spellings as strings, shape (batch,), and
+    ``beam_size``, the number of hypotheses, 64-bit integers, shape (1,). A letter that the model
+    does not know gives no phone, as padding does. Its outputs, best hypothesis first:
+
+    - ``pronunciations``: phones separated by spaces, strings, (batch, beam);
+    - ``log_probabilities``: natural logarithms, float32, (batch, beam);
+    - ``chunks``: the phones that each letter gave, strings, (batch, beam, letters), empty for
+      silent letters and beyond a word's end.
+    """
     nodes = [
         *_letter_ids(alphabets),
-        *preparation.graph.node,
-        *_initial_beam(state_size),
-        _search_scan(step, state_size),
+        *parts.preparation.graph.node,
+        *_initial_beam(parts.state_size),
+        _search_scan(parts.step, parts.state_size),
         *_trace(),
         *_spell_out(alphabets),
     ]
@@ -123,7 +145,11 @@ def build_model(network: Network, alphabets: Alphabets, metadata: ModelMetadata)
             helper.make_tensor_value_info(LOG_PROBABILITIES, TensorProto.FLOAT, ["batch", "beam"]),
             helper.make_tensor_value_info(CHUNKS, TensorProto.STRING, ["batch", "beam", "length"]),
         ],
-        initializer=[*preparation.graph.initializer, *step.graph.initializer, *_constants()],
+        initializer=[
+            *parts.preparation.graph.initializer,
+            *parts.step.graph.initializer,
+            *_constants(),
+        ],
     )
     model = helper.make_model(
         graph,

@@ -159,10 +159,11 @@ class MemoryTable(_Tensors):
     def evidence(self) -> "Evidence":
         """Return what all the words say, for words that are not among them."""
         chunks = self.chunks[:, :READ_CHUNKS]
-        fits_bytes = int(chunks.max()) <= torch.iinfo(torch.uint8).max
+        kinds = (torch.uint8, torch.int16, torch.int32)
+        smallest = next(kind for kind in kinds if int(chunks.max()) <= torch.iinfo(kind).max)
         return Evidence(
             self.codes,
-            chunks.to(torch.uint8 if fits_bytes else torch.int32),
+            chunks.to(smallest),
             shares_of(self.counts, self.totals).to(torch.uint8),
             levels_of(self.totals).to(torch.uint8),
         )
@@ -211,7 +212,7 @@ def find(codes: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
     bucket = buckets_of(codes, len(table))
     matches = table[bucket] == codes.to(torch.int32).unsqueeze(-1)
     way = matches.to(torch.int32).argmax(dim=-1)
-    return bucket * WAYS + way, matches.any(dim=-1)
+    return bucket * table.shape[1] + way, matches.any(dim=-1)
 
 
 def shares_of(counts: Tensor, totals: Tensor) -> Tensor:

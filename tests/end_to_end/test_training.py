@@ -70,8 +70,10 @@ def test_exported_model_is_as_good_as_the_network_was(tiny_run: TinyRun) -> None
     metrics = yaml.safe_load((tiny_run.directory / "metrics.yaml").read_text())
     steps, values = read_metrics(tiny_run.directory)["validation/wer"]
     assert len(steps) == TINY_EPOCHS
-    assert values[-1] < values[0] - 20
-    assert metrics["wer"] == pytest.approx(min(values), abs=0.2)
+    assert values[-1] < values[0] - 5
+    exact = Pronouncer(tiny_run.float32_model).metadata.scores
+    assert exact["dev_wer"] == pytest.approx(min(values), abs=0.2)
+    assert metrics["wer"] == pytest.approx(min(values), abs=3.0)
     scores = Pronouncer(tiny_run.model).metadata.scores
     assert scores == {"dev_wer": round(metrics["wer"], 3), "dev_per": round(metrics["per"], 3)}
 
@@ -89,6 +91,9 @@ def test_files_of_the_run(tiny_run: TinyRun) -> None:
         "train.log",
         "metrics.yaml",
         "model.onnx",
+        "tracking.yaml",
+        "variants/float32.onnx",
+        "variants/int8.onnx",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
         "logs/part-1/metrics.csv",

@@ -18,14 +18,18 @@ from onnx import numpy_helper
 from grapheme_to_phoneme.configuration import compose_config
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.metadata import ModelMetadata
+from grapheme_to_phoneme.inference.pronouncer import Pronouncer
 from grapheme_to_phoneme.lexicon.entries import group_by_spelling
 from grapheme_to_phoneme.normalization import Normalization
 from grapheme_to_phoneme.packaging.export import check_parity, export_checkpoint, load_checkpoint
-from grapheme_to_phoneme.packaging.onnx_export import build_model, write_model
+from grapheme_to_phoneme.packaging.onnx_export import assemble, export_parts, write_model
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, Alphabets
+from grapheme_to_phoneme.training.evaluation import score_answers
 from grapheme_to_phoneme.training.lightning_module import PronunciationModule
 from grapheme_to_phoneme.training.network import Network, NetworkDimensions
 from tests.conftest import TinyRun
+
+DEQUANTIZE = "DequantizeLinear"
 
 # The file alone, with ONNX Runtime and nothing of ours.
 PLAIN_PROGRAM = """
@@ -48,12 +52,20 @@ def module(tiny_run: TinyRun) -> PronunciationModule:
 
 @pytest.fixture(scope="module")
 def session(tiny_run: TinyRun) -> onnxruntime.InferenceSession:
-    """Its model file."""
+    """Its model file in float32."""
+    return open_session(tiny_run.float32_model)
+
+
+@pytest.fixture(scope="module")
+def quantized_session(tiny_run: TinyRun) -> onnxruntime.InferenceSession:
+    """Its model file in 8-bit integers."""
+    return open_session(tiny_run.int8_model)
+
+
+def open_session(path: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(
-        tiny_run.model, options, providers=["CPUExecutionProvider"]
-    )
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +137,67 @@ def test_batch_around_a_word_does_not_matter(
         np.testing.assert_allclose(scores[row], alone_scores[0], atol=1e-4)
 
 
+def test_batch_around_a_word_does_not_matter_in_int8(
+    quantized_session: onnxruntime.InferenceSession, dev_words: list[str]
+) -> None:
+    """Ranges measured anew for every batch would let its longest numbers decide."""
+    words = sorted(dev_words, key=len)
+    alone = {word: run(quantized_session, [word], 2) for word in words[::7]}
+    for batch in (words, words[::-1], words[::7]):
+        texts, scores, _ = run(quantized_session, batch, 2)
+        for row, word in enumerate(batch):
+            if word in alone:
+                expected_texts, expected_scores, _ = alone[word]
+                assert texts[row].tolist() == expected_texts[0].tolist()
+                np.testing.assert_allclose(scores[row], expected_scores[0], atol=1e-4)
+
+
+def test_variants(
+    tiny_run: TinyRun, session: onnxruntime.InferenceSession, dev_words: list[str]
+) -> None:
+    """The smallest one that is offered is the model file; all know what they are."""
+    variants = {path.stem: path for path in (tiny_run.directory / "variants").iterdir()}
+    sizes = {name: path.stat().st_size for name, path in variants.items()}
+    assert sizes["int8"] < sizes["float32"]
+    assert tiny_run.model.read_bytes() == variants["int8"].read_bytes()
+    errors = {}
+    for name, path in variants.items():
+        pronouncer = Pronouncer(path, threads=1)
+        assert pronouncer.metadata.precision == name
+        errors[name] = pronouncer.metadata.scores["dev_wer"]
+        answers = pronouncer.pronounce(dev_words)
+        references = group_by_spelling(tiny_run.lexicon.dev)
+        assert score_answers(answers, references).wer == pytest.approx(errors[name], abs=1e-3)
+    assert errors["int8"] <= errors["float32"] + 3.0
+    expected, _, _ = run(session, dev_words, 1)
+    said = Pronouncer(variants["int8"], threads=1).pronounce(dev_words)
+    same = [" ".join(answer.phones) == text for answer, text in zip(said, expected[:, 0])]
+    assert np.mean(same) > 0.95
+    table = tiny_run.completed.stderr.decode()
+    assert "variants of the model:" in table and "words/s" in table
+
+
+def test_int8_multiplies_integers(tiny_run: TinyRun) -> None:
+    """All products with weights, in the encoder and in the search."""
+    graph = onnx.load(tiny_run.int8_model).graph
+    (search,) = (node for node in graph.node if "last_state" in node.output)
+    for nodes in (graph.node, next(iter(search.attribute)).g.node):
+        made_by = {name: node.op_type for node in nodes for name in node.output}
+        products = [node for node in nodes if node.op_type in ("MatMul", "Gemm")]
+        quantized = [node for node in products if made_by.get(node.input[1], "") == DEQUANTIZE]
+        constant = {tensor.name for tensor in graph.initializer}
+        assert quantized and not any(node.input[1] in constant for node in products)
+
+
+def test_variant_that_loses_too_much_is_not_offered(tiny_run: TinyRun, tmp_path: Path) -> None:
+    target = tmp_path / "model.onnx"
+    config = compose_config(["export.parity_words=30", "export.tolerated_loss=-100"])
+    references = group_by_spelling(tiny_run.lexicon.dev[:50])
+    export_checkpoint(tiny_run.checkpoint, target, references, config)
+    assert Pronouncer(target).metadata.precision == "float32"
+    assert [path.name for path in (tmp_path / "variants").iterdir()] == ["float32.onnx"]
+
+
 def test_chunks_are_the_pronunciation_letter_by_letter(
     session: onnxruntime.InferenceSession, dev_words: list[str]
 ) -> None:
@@ -186,7 +259,8 @@ def test_parity_holds(
     module: PronunciationModule, tiny_run: TinyRun, dev_words: list[str], caplog
 ) -> None:
     caplog.set_level("INFO")
-    check_parity(module.network, module.alphabets, tiny_run.model, dev_words, export_settings())
+    settings = export_settings()
+    check_parity(module.network, module.alphabets, tiny_run.float32_model, dev_words, settings)
     assert "parity with PyTorch holds on 60 words, batches of 1/16, beams of 1/4" in caplog.text
 
 
@@ -229,7 +303,7 @@ def test_parity_finds_a_damaged_file(
     tmp_path: Path,
     damage: Callable[[onnx.ModelProto], None],
 ) -> None:
-    model = onnx.load(tiny_run.model)
+    model = onnx.load(tiny_run.float32_model)
     damage(model)
     path = tmp_path / "damaged.onnx"
     onnx.save_model(model, path)
@@ -244,9 +318,11 @@ def test_parity_finds_a_wrong_network(
 ) -> None:
     network = copy.deepcopy(module.network)
     with torch.no_grad():
-        network.decoder.recurrence.bias_hh_l0[0] += 0.5
+        network.decoder.recurrence.bias_hh_l0 += 0.5
     with pytest.raises(UserError, match="the exported model differs from PyTorch on '"):
-        check_parity(network, module.alphabets, tiny_run.model, dev_words, export_settings())
+        check_parity(
+            network, module.alphabets, tiny_run.float32_model, dev_words, export_settings()
+        )
 
 
 def test_file_that_fails_is_not_written(tiny_run: TinyRun, tmp_path: Path) -> None:
@@ -320,7 +396,7 @@ def test_alphabets_of_any_script(tmp_path: Path, windows: list) -> None:
         alphabets.letters, tuple(alphabets.phones), Normalization(), "und", "ipa"
     )
     path = tmp_path / "model.onnx"
-    write_model(build_model(network, alphabets, metadata), path)
+    write_model(assemble(export_parts(network), alphabets, metadata), path)
     words = ["é", "'", "e\u0301", "क\u200dक", "𐐀😀𐐀é", "😀" * 40]
     check_parity(network, alphabets, path, words, export_settings(parity_batch_sizes=[1, 3]))
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
