@@ -108,17 +108,25 @@ class Commands:
             run: the run's directory; by default the newest.
             checkpoint: another checkpoint of that run.
         """
-        from grapheme_to_phoneme.configuration import load_overrides
-
-        directory = Path(run)
-        if not run:
-            directory = _newest(_compose("export", [], unknown), "checkpoints").parent
-            LOGGER.info("run: %s (the newest)", directory)
-        config = _compose("export", (*load_overrides(directory), *overrides), unknown)
+        directory, config = _run_and_config("export", run, overrides, unknown)
         _require("torch", "train")
         from grapheme_to_phoneme import workflows
 
         workflows.export(config, directory, Path(checkpoint) if checkpoint else None)
+
+    @SetParseFn(str)
+    def package(self, *overrides: str, run: str = "", **unknown: str) -> None:
+        """Put all that is delivered of a run's model into one folder.
+
+        Args:
+            overrides: Hydra overrides on top of the run's own, such as package.output=DIR.
+            run: the run's directory; by default the newest.
+        """
+        directory, config = _run_and_config("package", run, overrides, unknown)
+        from grapheme_to_phoneme.packaging.package import package_run
+
+        target = package_run(directory, config)
+        LOGGER.info("try it: g2p infer --model %s kubernetes", target)
 
     @SetParseFn(str)
     def evaluate(
@@ -132,8 +140,8 @@ class Commands:
             part: train, dev or test.
             lexicon: a lexicon file to score on instead.
         """
-        given = _as_overrides("evaluate", {"model": model, "part": part, "lexicon": lexicon})
-        config = _compose("evaluate", (*overrides, *given), unknown)
+        flags = _as_overrides("evaluate", {"model": model, "part": part, "lexicon": lexicon})
+        config = _compose("evaluate", overrides, unknown, flags=flags)
         from grapheme_to_phoneme.inference.pronouncer import Pronouncer
         from grapheme_to_phoneme.training import evaluation
 
@@ -186,8 +194,8 @@ class Commands:
             "beam_size": beam_size,
             "threads": threads,
         }
-        settings = [*overrides.split(), *_as_overrides("infer", given)]
-        config = _compose("infer", settings, unknown, "prediction")
+        flags = _as_overrides("infer", given)
+        config = _compose("infer", overrides.split(), unknown, "prediction", flags)
         status = _infer(config, words)
         if status:
             raise SystemExit(status)
@@ -206,7 +214,11 @@ class Commands:
 
 
 def _compose(
-    command: str, overrides: Iterable[str], unknown: dict[str, str], root: str = "config"
+    command: str,
+    overrides: Iterable[str],
+    unknown: dict[str, str],
+    root: str = "config",
+    flags: Iterable[str] = (),
 ) -> "DictConfig":
     """Compose the configuration; refuse what the command does not understand before any work."""
     from grapheme_to_phoneme.configuration import compose_config
@@ -220,7 +232,20 @@ def _compose(
             raise UserError(
                 f"'{text}' is no setting: write group=choice or key=value, see `g2p config`"
             )
-    return compose_config(overrides, root)
+    return compose_config(overrides, root, list(flags))
+
+
+def _run_and_config(
+    command: str, run: str, overrides: Iterable[str], unknown: dict[str, str]
+) -> tuple[Path, "DictConfig"]:
+    """Return a run's directory, the newest if none is named, and its configuration."""
+    from grapheme_to_phoneme.configuration import load_overrides
+
+    directory = Path(run)
+    if not run:
+        directory = _newest(_compose(command, [], unknown), "checkpoints").parent
+        LOGGER.info("run: %s (the newest)", directory)
+    return directory, _compose(command, (*load_overrides(directory), *overrides), unknown)
 
 
 def _as_overrides(group: str, values: dict[str, str]) -> list[str]:

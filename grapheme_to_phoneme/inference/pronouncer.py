@@ -15,6 +15,7 @@ import onnxruntime
 
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.metadata import ModelMetadata
+from grapheme_to_phoneme.inference.package import model_file
 
 #: Hypotheses per wanted pronunciation: several may differ in their alignment alone.
 HYPOTHESES_PER_ANSWER = 2
@@ -58,13 +59,15 @@ class Pronouncer:
     """A loaded model. It may be used from several threads at once.
 
     Args:
-        model: the model file, as ``g2p train`` or ``g2p export`` wrote it.
+        model: the model file, as ``g2p train`` or ``g2p export`` wrote it, or the folder that
+            ``g2p package`` wrote.
         threads: batches that are worked on at once; 0 takes one per core.
         letters_per_batch: most letters in a batch; bounds the memory.
         longest_word: longer words are pronounced piece by piece, in letters.
 
     Raises:
-        UserError: if the file is missing, damaged, or no model of this package's format.
+        UserError: if the file is missing, damaged, or no model of this package's format; or
+            as :func:`model_file` says of a folder.
     """
 
     def __init__(
@@ -74,9 +77,7 @@ class Pronouncer:
         letters_per_batch: int = 1024,
         longest_word: int = 256,
     ) -> None:
-        path = Path(model)
-        if not path.is_file():
-            raise UserError(f"there is no model file {path}: train one with `g2p train`")
+        path = model_file(Path(model))
         options = onnxruntime.SessionOptions()
         # One thread for a batch and batches side by side: threads that share the many small
         # operations of the search would spend half their time waiting for each other.

@@ -1,0 +1,121 @@
+"""Puts together what is delivered of a trained model, as one folder."""
+
+import logging
+import shutil
+from importlib.metadata import distribution
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from grapheme_to_phoneme.constants import DISTRIBUTION_NAME, MODEL_FILENAME
+from grapheme_to_phoneme.errors import UserError
+from grapheme_to_phoneme.inference.metadata import ModelMetadata
+from grapheme_to_phoneme.inference.package import write_manifest
+from grapheme_to_phoneme.inference.pronouncer import Pronouncer
+from grapheme_to_phoneme.lexicon.storage import keep
+from grapheme_to_phoneme.packaging.export import VARIANTS_DIRECTORY
+
+LOGGER = logging.getLogger(__name__)
+
+LICENCE_NAME = "LICENSE"
+DATA_LICENCE_NAME = "LICENSE-data"
+SOURCE_NAME = "SOURCE.md"
+CARD_NAME = "MODEL_CARD.md"
+
+CARD = """# Model card: {name}
+
+Pronounces single words. For drafts of lexicon entries and for words that a lexicon does not
+have; not for sentences, numbers or abbreviations.
+
+{facts}
+The scores are error rates on words that were not learnt from: `wer` counts words whose first
+pronunciation is none of the accepted ones, `per` phones. What is spelled unlike the words that
+were learnt from, names and loanwords above all, comes out worse. Probabilities are the model's
+own and not calibrated.
+"""
+
+
+def package_run(run_directory: Path, config: DictConfig) -> Path:
+    """Write a run's package, and put it under DVC where there is a repository.
+
+    The folder holds every variant of the model, a model card, the licences of code and data,
+    a note of where all comes from, and a manifest with the hash of every file. It is complete
+    for prediction and never changed: one that exists already is refused.
+
+    Args:
+        run_directory: a finished run.
+        config: the run's configuration; ``package``, ``data`` and ``storage`` are used.
+
+    Returns:
+        The package's folder.
+
+    Raises:
+        UserError: if the run has no model or the package exists already.
+    """
+    default = run_directory / MODEL_FILENAME
+    variants = sorted((run_directory / VARIANTS_DIRECTORY).glob("*.onnx"))
+    if not default.is_file() or not variants:
+        raise UserError(
+            f"{run_directory} has no exported model: `g2p export --run {run_directory}`"
+        )
+    metadata = Pronouncer(default, threads=1).metadata
+    target = Path(config.package.output or _default_target(run_directory, metadata, config))
+    if target.exists():
+        raise UserError(f"{target} exists already: say package.output=DIR for another folder")
+    data_licence = _data_licence(config.data.licence_path)
+    partial = target.with_name(target.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for path in variants:
+        shutil.copyfile(path, partial / path.name)
+    licence = distribution(DISTRIBUTION_NAME).read_text(f"licenses/{LICENCE_NAME}")
+    (partial / LICENCE_NAME).write_text(licence or "", encoding="utf-8")
+    if data_licence is not None:
+        shutil.copyfile(data_licence, partial / DATA_LICENCE_NAME)
+    (partial / SOURCE_NAME).write_text(_source(metadata, config), encoding="utf-8")
+    (partial / CARD_NAME).write_text(_card(metadata, config), encoding="utf-8")
+    write_manifest(partial, f"{metadata.precision}.onnx")
+    partial.replace(target)
+    outcome = keep([target], config.storage, add_new=True)
+    kept = "under DVC now" if outcome.done else f"not put under DVC: {outcome.reason}"
+    LOGGER.info("wrote the package %s, %s", target, kept)
+    return target
+
+
+def _default_target(run_directory: Path, metadata: ModelMetadata, config: DictConfig) -> Path:
+    return Path(config.package.directory) / f"{run_directory.name}-{metadata.package_version}"
+
+
+def _data_licence(path: str | None) -> Path | None:
+    if path is None:
+        return None
+    if not Path(path).is_file():
+        raise UserError(
+            f"the data's licence {path} must travel with the model and is missing: "
+            "give it with data.licence_path=FILE"
+        )
+    return Path(path)
+
+
+def _source(metadata: ModelMetadata, config: DictConfig) -> str:
+    is_dirty = metadata.git_dirty == "true"
+    data_licence = f"; its licence: {DATA_LICENCE_NAME}" if config.data.licence_path else ""
+    facts = [
+        f"made by {DISTRIBUTION_NAME} {metadata.package_version}, Apache-2.0: see {LICENCE_NAME}",
+        f"Git commit of the training: {metadata.git_commit}"
+        + (", with uncommitted changes" if is_dirty else ""),
+        f"data: {config.data.name}, stress {config.preprocessing.stress}{data_licence}",
+        *(f"SHA-256 of the {part} part: {sha}" for part, sha in metadata.split_sha256.items()),
+        *(f"{name}: {value}" for name, value in metadata.training.items()),
+    ]
+    return "# Where this model comes from\n\n" + "".join(f"- {fact}\n" for fact in facts)
+
+
+def _card(metadata: ModelMetadata, config: DictConfig) -> str:
+    facts = [
+        f"language: {metadata.language}; phones in {metadata.notation}",
+        f"letters: {' '.join(metadata.letters)}",
+        f"phones: {' '.join(metadata.phones)}",
+        *(f"{name}: {value} %" for name, value in metadata.scores.items()),
+    ]
+    return CARD.format(name=config.data.name, facts="".join(f"- {fact}\n" for fact in facts))
