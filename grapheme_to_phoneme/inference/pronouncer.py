@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,13 @@ from grapheme_to_phoneme.inference.metadata import ModelMetadata
 
 #: Hypotheses per wanted pronunciation: several may differ in their alignment alone.
 HYPOTHESES_PER_ANSWER = 2
+
+#: Where a pronunciation comes from.
+SOURCE_DICTIONARY = "dictionary"
+SOURCE_MODEL = "model"
+
+#: The user's own pronunciations of a word, by its spelling.
+Dictionary = Mapping[str, Sequence[tuple[str, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +42,19 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True)
 class Pronunciation:
-    """What the model says of a word.
+    """What the model, or the user's dictionary, says of a word.
 
     Attributes:
         word: the word as it was given.
         phones: the phones of the best pronunciation, in order; empty where the model knows
             no character of the word.
-        probability: the model's probability of it, 0 to 1.
+        probability: the model's probability of it, 0 to 1; of a word in the dictionary, 1
+            divided by the number of its pronunciations there.
         alternatives: further pronunciations, best first.
         unknown_characters: characters that the model does not know and that were replaced
-            by their base letter or left out, in order of appearance.
+            by their base letter or left out, in order of appearance; none where the model
+            was not asked.
+        source: ``SOURCE_DICTIONARY`` or ``SOURCE_MODEL``.
     """
 
     word: str
@@ -52,6 +62,7 @@ class Pronunciation:
     probability: float
     alternatives: tuple[Alternative, ...] = ()
     unknown_characters: tuple[str, ...] = ()
+    source: str = SOURCE_MODEL
 
 
 class Pronouncer:
@@ -62,9 +73,11 @@ class Pronouncer:
         threads: batches that are worked on at once; 0 takes one per core.
         letters_per_batch: most letters in a batch; bounds the memory.
         longest_word: longer words are pronounced piece by piece, in letters.
+        dictionary: see :meth:`use_dictionary`.
 
     Raises:
-        UserError: if the file is missing, damaged, or no model of this package's format.
+        UserError: if the file is missing, damaged, or no model of this package's format, or
+            if a word of the dictionary has no spelling or no phones.
     """
 
     def __init__(
@@ -73,6 +86,7 @@ class Pronouncer:
         threads: int = 0,
         letters_per_batch: int = 1024,
         longest_word: int = 256,
+        dictionary: Dictionary | None = None,
     ) -> None:
         path = Path(model)
         if not path.is_file():
@@ -97,13 +111,52 @@ class Pronouncer:
         self._letters_per_batch = letters_per_batch
         self._longest_word = longest_word
         self._workers = ThreadPoolExecutor(threads or available_cores())
+        self.use_dictionary({} if dictionary is None else dictionary)
+
+    def use_dictionary(self, dictionary: Dictionary) -> None:
+        """Let the user's own pronunciations override the model, word by word.
+
+        They replace those of an earlier call. Their phones need not be the model's.
+
+        Args:
+            dictionary: pronunciations by spelling, the preferred one first. Spellings are
+                normalised as the model's are, and what several then have in common counts
+                once.
+
+        Raises:
+            UserError: if ``dictionary`` is no mapping, if a word has no spelling or no phones,
+                or if one of its pronunciations is a string instead of several.
+        """
+        if not isinstance(dictionary, Mapping):
+            raise UserError(
+                "the dictionary must map spellings to pronunciations, not name a file: "
+                "read_lexicon and group_by_spelling make a mapping of one"
+            )
+        normalized: dict[str, dict[tuple[str, ...], None]] = {}
+        for word, pronunciations in dictionary.items():
+            spelling = self.metadata.normalization.apply(word)
+            if not spelling:
+                raise UserError(
+                    f"nothing is left of the dictionary's spelling {word!r} when normalised"
+                )
+            if not pronunciations or not all(pronunciations):
+                raise UserError(f"the dictionary has no phones for {word!r}")
+            if any(isinstance(phones, str) for phones in (pronunciations, *pronunciations)):
+                raise UserError(
+                    f"the dictionary's pronunciations of {word!r} must be several strings each: "
+                    "write [(phone, phone)]"
+                )
+            known = normalized.setdefault(spelling, {})
+            known.update(dict.fromkeys(map(tuple, pronunciations)))
+        self._dictionary = {spelling: tuple(known) for spelling, known in normalized.items()}
 
     def pronounce(
         self, words: Iterable[str], n_best: int = 1, beam_size: int | None = None
     ) -> list[Pronunciation]:
         """Pronounce words; the answers come in their order, one for each.
 
-        An answer depends on its word alone, never on the others.
+        An answer depends on its word alone, never on the others. A word of the dictionary is
+        looked up there, in its normal form, and the model is not asked.
 
         Args:
             words: spellings, as people write them.
@@ -122,17 +175,24 @@ class Pronouncer:
         if n_best < 1 or beam_size < n_best:
             raise UserError("n_best must be at least 1, and beam_size at least n_best")
         words = list(words)
-        spelled = [self._spell(word) for word in words]
-        distinct = dict.fromkeys(letters for letters, _ in spelled if letters)
+        # Another thread may put another dictionary into place on the way.
+        dictionary = self._dictionary
+        spellings = [self.metadata.normalization.apply(word) for word in words]
+        asked = dict.fromkeys(spelling for spelling in spellings if spelling not in dictionary)
+        spelled = {spelling: self._spell(spelling) for spelling in asked}
+        distinct = dict.fromkeys(letters for letters, _ in spelled.values() if letters)
         found = self._search(distinct, beam_size)
-        return [
-            _answer(word, found.get(letters, ()), unknown, n_best)
-            for word, (letters, unknown) in zip(words, spelled, strict=True)
-        ]
+        answers = []
+        for word, spelling in zip(words, spellings, strict=True):
+            if spelling in dictionary:
+                answers.append(_look_up(word, dictionary[spelling], n_best))
+            else:
+                letters, unknown = spelled[spelling]
+                answers.append(_answer(word, found.get(letters, ()), unknown, n_best))
+        return answers
 
-    def _spell(self, word: str) -> tuple[str, tuple[str, ...]]:
-        """Return the letters of ``word`` that the model knows, and what it does not know."""
-        normalized = self.metadata.normalization.apply(word)
+    def _spell(self, normalized: str) -> tuple[str, tuple[str, ...]]:
+        """Return the letters of a spelling that the model knows, and what it does not know."""
         if self._letters.issuperset(normalized):
             return normalized, ()
         letters = []
@@ -217,6 +277,14 @@ def _merge(texts: Sequence[str], scores: Sequence[float]) -> Sequence[Alternativ
             probabilities[text] += probability
     ranked = sorted(probabilities.items(), key=lambda item: -item[1])
     return [Alternative(tuple(text.split()), min(1.0, value)) for text, value in ranked]
+
+
+def _look_up(word: str, pronunciations: Sequence[tuple[str, ...]], n_best: int) -> Pronunciation:
+    """Answer with the dictionary's pronunciations; nothing tells which of them is likelier."""
+    probability = 1.0 / len(pronunciations)
+    best, *others = pronunciations[:n_best]
+    alternatives = tuple(Alternative(phones, probability) for phones in others)
+    return Pronunciation(word, best, probability, alternatives, source=SOURCE_DICTIONARY)
 
 
 def _answer(
