@@ -83,6 +83,7 @@ def pronounce_stream(
     beam_size: int | None,
     words_per_batch: int,
     report: Report,
+    show_source: bool = False,
 ) -> None:
     """Pronounce words batch by batch and write a line for each, in their order.
 
@@ -94,11 +95,12 @@ def pronounce_stream(
         beam_size: see :meth:`Pronouncer.pronounce`.
         words_per_batch: words held in memory.
         report: counts the answers.
+        show_source: see :func:`format_lines`.
     """
     for batch in _batches(words, words_per_batch):
         for answer in pronouncer.pronounce(batch, n_best, beam_size):
             report.add(answer)
-            write(format_lines(answer, n_best))
+            write(format_lines(answer, n_best, show_source))
 
 
 def _batches(words: Iterable[str], words_per_batch: int) -> Iterator[list[str]]:
@@ -115,18 +117,20 @@ def _batches(words: Iterable[str], words_per_batch: int) -> Iterator[list[str]]:
         yield batch
 
 
-def format_lines(answer: Pronunciation, n_best: int) -> str:
+def format_lines(answer: Pronunciation, n_best: int, show_source: bool = False) -> str:
     """Return the output of a word: ``word<TAB>phones``, a line each, with its line ends.
 
-    With ``n_best`` above one, every line ends with a tab and the probability.
+    Further columns follow a tab each: the probability with ``n_best`` above one, then the
+    source with ``show_source``.
     """
     # A tab or line end inside a word would make two columns or lines of it.
     word = answer.word.translate({ord("\t"): " ", ord("\r"): " ", ord("\n"): " "})
+    ending = f"\t{answer.source}\n" if show_source else "\n"
     if n_best == 1:
-        return f"{word}\t{' '.join(answer.phones)}\n"
+        return f"{word}\t{' '.join(answer.phones)}{ending}"
     ranked = (Alternative(answer.phones, answer.probability), *answer.alternatives)
     return "".join(
-        f"{word}\t{' '.join(choice.phones)}\t{choice.probability:.6f}\n" for choice in ranked
+        f"{word}\t{' '.join(choice.phones)}\t{choice.probability:.6f}{ending}" for choice in ranked
     )
 
 

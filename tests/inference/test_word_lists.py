@@ -191,6 +191,17 @@ def test_lines_with_probabilities() -> None:
     assert format_lines(answer, 1) == "word\tK\n"
 
 
+def test_lines_with_sources() -> None:
+    answer = Pronunciation("word", ("K",), 0.5, (Alternative((), 0.25),))
+    assert format_lines(answer, 1, show_source=True) == "word\tK\tmodel\n"
+    assert format_lines(answer, 2, show_source=True) == (
+        "word\tK\t0.500000\tmodel\nword\t\t0.250000\tmodel\n"
+    )
+    looked_up = Pronunciation("word", ("K",), 1.0, source="dictionary")
+    assert format_lines(looked_up, 1, show_source=True) == "word\tK\tdictionary\n"
+    assert format_lines(looked_up, 1) == "word\tK\n"
+
+
 def test_real_model_answers_every_line(tiny_run: TinyRun) -> None:
     pronouncer = Pronouncer(tiny_run.model, threads=1)
     content = "stone\r\n\n caf\u00e9 \nnaïve\n".encode() + b"\xff\nkitten\n" + b"s" * 5000 + b"\n"
