@@ -5,7 +5,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import exp
 from pathlib import Path
@@ -23,6 +23,13 @@ HYPOTHESES_PER_ANSWER = 2
 SOURCE_DICTIONARY = "dictionary"
 SOURCE_MODEL = "model"
 
+#: What a model file gives, and what it gives besides where alignments are asked for.
+OUTPUTS = ("pronunciations", "log_probabilities")
+ALIGNMENT_OUTPUT = "chunks"
+
+#: The letters of a word in order, each with the phones that it gave.
+Alignment = tuple[tuple[str, tuple[str, ...]], ...]
+
 #: The user's own pronunciations of a word, by its spelling.
 Dictionary = Mapping[str, Sequence[tuple[str, ...]]]
 
@@ -34,10 +41,12 @@ class Alternative:
     Attributes:
         phones: its phones in order.
         probability: the model's probability, 0 to 1.
+        alignment: see :class:`Pronunciation`.
     """
 
     phones: tuple[str, ...]
     probability: float
+    alignment: Alignment = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,10 @@ class Pronunciation:
             by their base letter or left out, in order of appearance; none where the model
             was not asked.
         source: ``SOURCE_DICTIONARY`` or ``SOURCE_MODEL``.
+        alignment: where it was asked for, a pair for each letter of the normalised spelling
+            that the model knows, in order: the letter and the phones that it gave, none for a
+            silent one. All those phones in order are ``phones``. Otherwise, and where the
+            model was not asked, empty.
     """
 
     word: str
@@ -63,6 +76,7 @@ class Pronunciation:
     alternatives: tuple[Alternative, ...] = ()
     unknown_characters: tuple[str, ...] = ()
     source: str = SOURCE_MODEL
+    alignment: Alignment = ()
 
 
 class Pronouncer:
@@ -151,7 +165,11 @@ class Pronouncer:
         self._dictionary = {spelling: tuple(known) for spelling, known in normalized.items()}
 
     def pronounce(
-        self, words: Iterable[str], n_best: int = 1, beam_size: int | None = None
+        self,
+        words: Iterable[str],
+        n_best: int = 1,
+        beam_size: int | None = None,
+        with_alignment: bool = False,
     ) -> list[Pronunciation]:
         """Pronounce words; the answers come in their order, one for each.
 
@@ -163,6 +181,8 @@ class Pronouncer:
             n_best: how many pronunciations to give at most.
             beam_size: hypotheses kept while searching. By default greedy search for one
                 pronunciation, and twice ``n_best`` for several.
+            with_alignment: whether to tell which letter gave which phones; of several
+                alignments of a pronunciation, the most probable one.
 
         Raises:
             UserError: if ``n_best`` or ``beam_size`` is not positive, or if ``words`` is one
@@ -181,7 +201,7 @@ class Pronouncer:
         asked = dict.fromkeys(spelling for spelling in spellings if spelling not in dictionary)
         spelled = {spelling: self._spell(spelling) for spelling in asked}
         distinct = dict.fromkeys(letters for letters, _ in spelled.values() if letters)
-        found = self._search(distinct, beam_size)
+        found = self._search(distinct, beam_size, with_alignment)
         answers = []
         for word, spelling in zip(words, spellings, strict=True):
             if spelling in dictionary:
@@ -211,14 +231,14 @@ class Pronouncer:
         return "".join(letters), tuple(unknown)
 
     def _search(
-        self, spellings: Iterable[str], beam_size: int
+        self, spellings: Iterable[str], beam_size: int, with_alignment: bool
     ) -> dict[str, Sequence[Alternative]]:
         """Return the distinct hypotheses of every spelling, best first."""
         found: dict[str, Sequence[Alternative]] = {}
         by_length: dict[int, list[str]] = defaultdict(list)
         for spelling in spellings:
             if len(spelling) > self._longest_word:
-                found[spelling] = self._search_pieces(spelling, beam_size)
+                found[spelling] = self._search_pieces(spelling, beam_size, with_alignment)
             else:
                 by_length[len(spelling)].append(spelling)
         # Words of one length need no padding, which is both faster and beyond suspicion.
@@ -226,37 +246,43 @@ class Pronouncer:
         for length, group in by_length.items():
             rows = max(1, self._letters_per_batch // (length * beam_size))
             batches += [group[start : start + rows] for start in range(0, len(group), rows)]
-        run = partial(self._run, beam_size=beam_size)
+        outputs = (*OUTPUTS, ALIGNMENT_OUTPUT) if with_alignment else OUTPUTS
+        run = partial(self._run, beam_size=beam_size, outputs=outputs)
         # A single batch is not worth the way to another thread.
         answers = map(run, batches) if len(batches) == 1 else self._workers.map(run, batches)
-        for batch, (texts, scores) in zip(batches, answers, strict=True):
-            for spelling, row_texts, row_scores in zip(batch, texts, scores, strict=True):
-                found[spelling] = _merge(row_texts, row_scores)
+        for batch, values in zip(batches, answers, strict=True):
+            for spelling, texts, scores, *chunks in zip(batch, *values, strict=True):
+                choices = _merge(texts, scores)
+                found[spelling] = _align(spelling, choices, texts, *chunks) if chunks else choices
         return found
 
-    def _run(self, batch: Sequence[str], beam_size: int) -> tuple[list, list]:
-        """Return the texts and log probabilities of a batch's hypotheses, a list per word."""
-        texts, scores = self._session.run(
-            ["pronunciations", "log_probabilities"],
+    def _run(self, batch: Sequence[str], beam_size: int, outputs: Sequence[str]) -> list[list]:
+        """Return every output of a batch as a list; its items are lists, one per word."""
+        values = self._session.run(
+            outputs,
             {
                 "words": np.array(batch, dtype=object),
                 "beam_size": np.array([beam_size], dtype=np.int64),
             },
         )
-        return texts.tolist(), scores.tolist()
+        return [value.tolist() for value in values]
 
-    def _search_pieces(self, spelling: str, beam_size: int) -> Sequence[Alternative]:
+    def _search_pieces(
+        self, spelling: str, beam_size: int, with_alignment: bool
+    ) -> Sequence[Alternative]:
         """Pronounce a spelling that is no word of any language, in bounded memory."""
         size = self._longest_word
         pieces = [spelling[start : start + size] for start in range(0, len(spelling), size)]
-        found = self._search(dict.fromkeys(pieces), beam_size)
+        found = self._search(dict.fromkeys(pieces), beam_size, with_alignment)
         phones: list[str] = []
+        alignment: list[tuple[str, tuple[str, ...]]] = []
         probability = 1.0
         for piece in pieces:
             best = found[piece][0]
             phones.extend(best.phones)
+            alignment.extend(best.alignment)
             probability *= best.probability
-        return (Alternative(tuple(phones), probability),)
+        return (Alternative(tuple(phones), probability, tuple(alignment)),)
 
 
 def available_cores() -> int:
@@ -279,6 +305,29 @@ def _merge(texts: Sequence[str], scores: Sequence[float]) -> Sequence[Alternativ
     return [Alternative(tuple(text.split()), min(1.0, value)) for text, value in ranked]
 
 
+def _align(
+    spelling: str,
+    choices: Sequence[Alternative],
+    texts: Sequence[str],
+    chunks: Sequence[Sequence[str]],
+) -> Sequence[Alternative]:
+    """Give every pronunciation its most probable alignment.
+
+    Args:
+        spelling: the letters.
+        choices: the distinct pronunciations.
+        texts: what the hypotheses say, best first.
+        chunks: what each hypothesis says for each letter.
+    """
+    aligned = []
+    for choice in choices:
+        # Hypotheses come best first, so the first that says it is the most probable one.
+        spoken = chunks[texts.index(" ".join(choice.phones))]
+        pairs = zip(spelling, (tuple(chunk.split()) for chunk in spoken), strict=True)
+        aligned.append(replace(choice, alignment=tuple(pairs)))
+    return aligned
+
+
 def _look_up(word: str, pronunciations: Sequence[tuple[str, ...]], n_best: int) -> Pronunciation:
     """Answer with the dictionary's pronunciations; nothing tells which of them is likelier."""
     probability = 1.0 / len(pronunciations)
@@ -293,4 +342,11 @@ def _answer(
     if not found:
         return Pronunciation(word, (), 0.0, (), unknown)
     best = found[0]
-    return Pronunciation(word, best.phones, best.probability, tuple(found[1:n_best]), unknown)
+    return Pronunciation(
+        word,
+        best.phones,
+        best.probability,
+        tuple(found[1:n_best]),
+        unknown,
+        alignment=best.alignment,
+    )
