@@ -37,7 +37,7 @@ RESUME = "resume="
 NUMBERS = ("n_best", "beam_size", "threads")
 
 #: Flags that need no value.
-SWITCHES = ("show_source",)
+SWITCHES = ("show_alignment", "show_source")
 
 #: What a shell gives a command that was ended by Ctrl-C.
 EXIT_INTERRUPTED = 130
@@ -169,6 +169,7 @@ class Commands:
         beam_size: str = "",
         threads: str = "",
         dictionary: str = "",
+        show_alignment: str = "",
         show_source: str = "",
         overrides: str = "",
         **unknown: str,
@@ -184,6 +185,8 @@ class Commands:
             beam_size: hypotheses kept while searching.
             threads: threads for the arithmetic; 0 takes one per core.
             dictionary: a lexicon file of your own, whose words are not left to the model.
+            show_alignment: add a column, such as x→K+S e→_: each letter and the phones that it
+                gave, "_" for none; needs no value.
             show_source: add a last column, "dictionary" or "model"; needs no value.
             overrides: further settings, separated by spaces: "infer.longest_word=64".
         """
@@ -195,6 +198,7 @@ class Commands:
             "beam_size": beam_size,
             "threads": threads,
             "dictionary": dictionary,
+            "show_alignment": show_alignment,
             "show_source": show_source,
         }
         settings = [*overrides.split(), *_as_overrides("infer", given)]
@@ -321,6 +325,7 @@ def _infer(config: "DictConfig", words: tuple[str, ...]) -> int:
             settings.beam_size,
             settings.words_per_batch,
             report,
+            settings.show_alignment,
             settings.show_source,
         )
         if source is None:

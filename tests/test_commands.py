@@ -329,6 +329,8 @@ def test_flag_without_a_value_takes_no_word(
 def test_flag_without_a_value_takes_no_other(tiny_run: TinyRun) -> None:
     completed = run_g2p("infer", "--model", tiny_run.model, "--show-source=yes", "stone")
     check_refused(completed, "--show-source takes no value, or true or false, not 'yes'")
+    completed = run_g2p("infer", "--model", tiny_run.model, "--show_alignment=2", "stone")
+    check_refused(completed, "--show-alignment takes no value, or true or false, not '2'")
     check_refused(run_g2p("evaluate", "--show-source"), "evaluate does not know --show-source")
 
 
@@ -363,6 +365,41 @@ def test_dictionary_that_cannot_be_read(
     check_refused(completed, named)
     assert completed.returncode == 2
     assert not list(tmp_path.glob("out.tsv*"))
+
+
+# Alignment
+
+
+def shown_alignment(text: str) -> tuple[str, str]:
+    """Return the letters and the phones of an alignment's column."""
+    pairs = [pair.split("→") for pair in text.split(" ")]
+    chunks = [phones.split("+") for _, phones in pairs if phones != "_"]
+    return "".join(letter for letter, _ in pairs), " ".join(sum(chunks, []))
+
+
+def test_alignment_is_shown(tiny_run: TinyRun, tmp_path: Path) -> None:
+    words = [entry.spelling for entry in tiny_run.lexicon.dev[:200]]
+    word_list = tmp_path / "words.txt"
+    word_list.write_text("".join(f"{word}\n" for word in words))
+    flags = ("--input", word_list)
+    plain = lines_of(infer(tiny_run, *flags, "--n-best=3"))
+    aligned = lines_of(infer(tiny_run, *flags, "--n-best=3", "--show-alignment"))
+    assert [line.rpartition("\t")[0] for line in aligned] == plain
+    assert len(aligned) > 2 * len(words)
+    for line in aligned:
+        word, phones, _, alignment = line.split("\t")
+        assert shown_alignment(alignment) == (word, phones)
+    assert any("→_" in line for line in aligned) and any("+" in line for line in aligned)
+
+
+def test_alignment_comes_before_the_source(tiny_run: TinyRun, dictionary: Path) -> None:
+    flags = ("--show-source", "--show-alignment", "--dictionary", dictionary)
+    completed = infer(tiny_run, *flags, "kitten", "stone", "7", "", status=EXIT_UNKNOWN_CHARACTERS)
+    kitten, *others = lines_of(completed)
+    word, phones, alignment, source = kitten.split("\t")
+    assert alignment.startswith("k→K i→IH ") and source == "model"
+    assert shown_alignment(alignment) == (word, phones)
+    assert others == ["stone\tZ ǂ\t\tdictionary", "7\t\t\tmodel", "\t\t\tmodel"]
 
 
 # Word lists
