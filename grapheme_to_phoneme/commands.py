@@ -23,6 +23,8 @@ from grapheme_to_phoneme.errors import MissingDependencyError, UserError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from grapheme_to_phoneme.inference.pronouncer import Pronouncer
+
 LOGGER = logging.getLogger(__name__)
 
 #: fire splits chained commands at this argument; a lone "-", its default, is standard input.
@@ -33,6 +35,9 @@ RESUME = "resume="
 
 #: Flags that take a whole number.
 NUMBERS = ("n_best", "beam_size", "threads")
+
+#: Flags that need no value.
+SWITCHES = ("show_alignment", "show_source")
 
 #: What a shell gives a command that was ended by Ctrl-C.
 EXIT_INTERRUPTED = 130
@@ -171,6 +176,9 @@ class Commands:
         n_best: str = "",
         beam_size: str = "",
         threads: str = "",
+        dictionary: str = "",
+        show_alignment: str = "",
+        show_source: str = "",
         overrides: str = "",
         **unknown: str,
     ) -> None:
@@ -184,6 +192,10 @@ class Commands:
             n_best: pronunciations per word; above 1, with their probabilities.
             beam_size: hypotheses kept while searching.
             threads: threads for the arithmetic; 0 takes one per core.
+            dictionary: a lexicon file of your own, whose words are not left to the model.
+            show_alignment: add a column, such as x→K+S e→_: each letter and the phones that it
+                gave, "_" for none; needs no value.
+            show_source: add a last column, "dictionary" or "model"; needs no value.
             overrides: further settings, separated by spaces: "infer.longest_word=64".
         """
         given = {
@@ -193,6 +205,9 @@ class Commands:
             "n_best": n_best,
             "beam_size": beam_size,
             "threads": threads,
+            "dictionary": dictionary,
+            "show_alignment": show_alignment,
+            "show_source": show_source,
         }
         flags = _as_overrides("infer", given)
         config = _compose("infer", overrides.split(), unknown, "prediction", flags)
@@ -253,12 +268,16 @@ def _as_overrides(group: str, values: dict[str, str]) -> list[str]:
     overrides = []
     for name, value in values.items():
         if value:
+            flag = "--" + name.replace("_", "-")
             if name in NUMBERS and not value.isdecimal():
-                flag = name.replace("_", "-")
-                raise UserError(f"--{flag} takes a whole number, not '{value}'")
-            quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-            text = value if value.isdecimal() else f"'{quoted}'"
-            overrides.append(f"{group}.{name}={text}")
+                raise UserError(f"{flag} takes a whole number, not '{value}'")
+            if name in SWITCHES and value.lower() not in ("true", "false"):
+                raise UserError(f"{flag} takes no value, or true or false, not '{value}'")
+            if name not in (*NUMBERS, *SWITCHES):
+                # A text stays one, also where it looks like a number.
+                quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+                value = f"'{quoted}'"
+            overrides.append(f"{group}.{name}={value}")
     return overrides
 
 
@@ -312,7 +331,6 @@ def _references(config: "DictConfig") -> tuple[dict[str, list[tuple[str, ...]]],
 
 def _infer(config: "DictConfig", words: tuple[str, ...]) -> int:
     from grapheme_to_phoneme.inference import word_lists
-    from grapheme_to_phoneme.inference.pronouncer import Pronouncer
 
     settings = config.infer
     source = settings.input
@@ -324,15 +342,17 @@ def _infer(config: "DictConfig", words: tuple[str, ...]) -> int:
         source = word_lists.STANDARD_STREAM
     if source not in (None, word_lists.STANDARD_STREAM) and not Path(source).exists():
         _fetch_example(source)
-    pronouncer = Pronouncer(
-        _model_path(config, settings.model),
-        settings.threads,
-        settings.letters_per_batch,
-        settings.longest_word,
-    )
+    pronouncer = _load_pronouncer(config)
     report = word_lists.Report(settings.report_limit)
     with word_lists.open_output(settings.output) as write:
-        arguments = (settings.n_best, settings.beam_size, settings.words_per_batch, report)
+        arguments = (
+            settings.n_best,
+            settings.beam_size,
+            settings.words_per_batch,
+            report,
+            settings.show_alignment,
+            settings.show_source,
+        )
         if source is None:
             word_lists.pronounce_stream(pronouncer, words, write, *arguments)
         else:
@@ -349,6 +369,29 @@ def _infer(config: "DictConfig", words: tuple[str, ...]) -> int:
     if report.unknown_count > len(report.unknown):
         LOGGER.warning("%d more such words", report.unknown_count - len(report.unknown))
     return EXIT_UNKNOWN_CHARACTERS if report.unknown_count else 0
+
+
+def _load_pronouncer(config: "DictConfig") -> "Pronouncer":
+    """Load the model, and the user's dictionary where there is one."""
+    from grapheme_to_phoneme.inference.pronouncer import Pronouncer
+
+    settings = config.infer
+    pronouncer = Pronouncer(
+        _model_path(config, settings.model),
+        settings.threads,
+        settings.letters_per_batch,
+        settings.longest_word,
+    )
+    if settings.dictionary is not None:
+        from grapheme_to_phoneme.lexicon.entries import group_by_spelling
+        from grapheme_to_phoneme.lexicon.reading import read_lexicon
+
+        # The model file says how spellings are normalised, so it is read first.
+        entries = read_lexicon(
+            Path(str(settings.dictionary)), normalization=pronouncer.metadata.normalization
+        )
+        pronouncer.use_dictionary(group_by_spelling(entries))
+    return pronouncer
 
 
 def _fetch_example(source: str) -> None:
@@ -398,9 +441,11 @@ def _set_up_logging() -> None:
 
 
 def _spell_out(arguments: list[str]) -> list[str]:
-    """Replace short flags, which fire's help offers where a letter is unique, by the long ones.
+    """Write flags in the one way that fire understands as we do.
 
-    Fire itself would give them to the parameter that collects unknown flags.
+    Short flags, which its help offers where a letter is unique, become the long ones: fire
+    itself would give them to the parameter that collects unknown flags. Flags that need no
+    value get one: fire would take the next word for it.
     """
     command = getattr(Commands, arguments[0].replace("-", "_"), None) if arguments else None
     if command is None:
@@ -412,7 +457,11 @@ def _spell_out(arguments: list[str]) -> list[str]:
     spelled = []
     for argument in arguments:
         flag, equals, value = argument.partition("=")
-        spelled.append(flags.get(flag, flag) + equals + value)
+        flag = flags.get(flag, flag)
+        if not equals and flag.startswith("-"):
+            if flag.lstrip("-").replace("-", "_") in SWITCHES:
+                equals, value = "=", "true"
+        spelled.append(flag + equals + value)
     return spelled
 
 

@@ -261,6 +261,147 @@ def test_several_pronunciations(tiny_run: TinyRun, pronouncer: Pronouncer) -> No
         assert lines_of(infer(tiny_run, "stone", "kitten", *flag)) == expected
 
 
+# The user's dictionary
+
+
+@pytest.fixture
+def dictionary(tmp_path: Path) -> Path:
+    """A lexicon of the user's own; the name looks like a number."""
+    path = tmp_path / "2024"
+    path.write_text("Stone\tZ ǂ\nSTONE\tZ ǂ\nstone\tA\nO’Neil\tQ\nc3po\tS IY\n")
+    return path
+
+
+def test_dictionary_overrides_the_model(
+    tiny_run: TinyRun, pronouncer: Pronouncer, dictionary: Path
+) -> None:
+    words = ["stone", "kitten", "Stone", "o'neil", "C3PO"]
+    (kitten,) = expected_lines(pronouncer, ["kitten"])
+    expected = ["stone\tZ ǂ", kitten, "Stone\tZ ǂ", "o'neil\tQ", "C3PO\tS IY"]
+    for flags in (
+        ("--dictionary", dictionary),
+        (f"-d={dictionary}",),
+        ("--dictionary", dictionary.name),
+        ("--overrides", f"infer.dictionary={dictionary}"),
+    ):
+        completed = infer(tiny_run, *flags, *words, cwd=dictionary.parent)
+        assert lines_of(completed) == expected
+        assert completed.stderr == b""
+
+
+def test_sources_are_shown(tiny_run: TinyRun, pronouncer: Pronouncer, dictionary: Path) -> None:
+    (kitten,) = expected_lines(pronouncer, ["kitten"])
+    flags = ("--dictionary", dictionary, "--show-source")
+    expected = ["stone\tZ ǂ\tdictionary", f"{kitten}\tmodel"]
+    assert lines_of(infer(tiny_run, *flags, "stone", "kitten")) == expected
+    assert lines_of(infer(tiny_run, *flags, standard_input=b"stone\nkitten\n")) == expected
+    (answer,) = pronouncer.pronounce(["kitten"], n_best=2)
+    assert lines_of(infer(tiny_run, *flags, "--n-best", "2", "stone", "kitten")) == [
+        "stone\tZ ǂ\t0.500000\tdictionary",
+        "stone\tA\t0.500000\tdictionary",
+        *(
+            f"kitten\t{' '.join(choice.phones)}\t{choice.probability:.6f}\tmodel"
+            for choice in (answer, *answer.alternatives)
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "shown"),
+    [
+        (("--show-source",), True),
+        (("--show_source",), True),
+        (("--show-source=true",), True),
+        (("--show_source=True",), True),
+        (("--overrides=infer.show_source=true",), True),
+        (("--show-source=false",), False),
+        (("--show-source=FALSE",), False),
+    ],
+)
+def test_flag_without_a_value_takes_no_word(
+    tiny_run: TinyRun, pronouncer: Pronouncer, flags: tuple[str, ...], shown: bool
+) -> None:
+    ending = "\tmodel" if shown else ""
+    expected = [line + ending for line in expected_lines(pronouncer, ["true", "stone"])]
+    assert lines_of(infer(tiny_run, *flags, "true", "stone")) == expected
+
+
+def test_flag_without_a_value_takes_no_other(tiny_run: TinyRun) -> None:
+    completed = run_g2p("infer", "--model", tiny_run.model, "--show-source=yes", "stone")
+    check_refused(completed, "--show-source takes no value, or true or false, not 'yes'")
+    completed = run_g2p("infer", "--model", tiny_run.model, "--show_alignment=2", "stone")
+    check_refused(completed, "--show-alignment takes no value, or true or false, not '2'")
+    check_refused(run_g2p("evaluate", "--show-source"), "evaluate does not know --show-source")
+
+
+def test_dictionary_of_the_other_format(tiny_run: TinyRun, tmp_path: Path) -> None:
+    path = tmp_path / "mine.dict"
+    path.write_text(";;; mine\nSTONE Z # not the model's\nstone(2) S AA1\nkitten K\n")
+    flags = ("--dictionary", path, "--n-best", "3")
+    assert lines_of(infer(tiny_run, *flags, "stone")) == [
+        "stone\tZ\t0.500000",
+        "stone\tS AA1\t0.500000",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (None, "there is no file mine.tsv"),
+        (b"", "mine.tsv is empty"),
+        (b"stone\n", "mine.tsv has 1 malformed line: line 1: 'stone' is one column"),
+        (b"stone\tS\nkitten\t\n", "line 2: 'kitten' has no phones"),
+        (b"\xe2\x80\x8b\tS\n", "line 1: nothing is left of the spelling"),
+        (b"caf\xe9\tK\n", "mine.tsv is not UTF-8 in 1 line"),
+    ],
+)
+def test_dictionary_that_cannot_be_read(
+    tiny_run: TinyRun, tmp_path: Path, content: bytes | None, named: str
+) -> None:
+    if content is not None:
+        (tmp_path / "mine.tsv").write_bytes(content)
+    flags = ("--dictionary", "mine.tsv", "--output", "out.tsv")
+    completed = run_g2p("infer", "--model", tiny_run.model, *flags, "stone", cwd=tmp_path)
+    check_refused(completed, named)
+    assert completed.returncode == 2
+    assert not list(tmp_path.glob("out.tsv*"))
+
+
+# Alignment
+
+
+def shown_alignment(text: str) -> tuple[str, str]:
+    """Return the letters and the phones of an alignment's column."""
+    pairs = [pair.split("→") for pair in text.split(" ")]
+    chunks = [phones.split("+") for _, phones in pairs if phones != "_"]
+    return "".join(letter for letter, _ in pairs), " ".join(sum(chunks, []))
+
+
+def test_alignment_is_shown(tiny_run: TinyRun, tmp_path: Path) -> None:
+    words = [entry.spelling for entry in tiny_run.lexicon.dev[:200]]
+    word_list = tmp_path / "words.txt"
+    word_list.write_text("".join(f"{word}\n" for word in words))
+    flags = ("--input", word_list)
+    plain = lines_of(infer(tiny_run, *flags, "--n-best=3"))
+    aligned = lines_of(infer(tiny_run, *flags, "--n-best=3", "--show-alignment"))
+    assert [line.rpartition("\t")[0] for line in aligned] == plain
+    assert len(aligned) > 2 * len(words)
+    for line in aligned:
+        word, phones, _, alignment = line.split("\t")
+        assert shown_alignment(alignment) == (word, phones)
+    assert any("→_" in line for line in aligned) and any("+" in line for line in aligned)
+
+
+def test_alignment_comes_before_the_source(tiny_run: TinyRun, dictionary: Path) -> None:
+    flags = ("--show-source", "--show-alignment", "--dictionary", dictionary)
+    completed = infer(tiny_run, *flags, "kitten", "stone", "7", "", status=EXIT_UNKNOWN_CHARACTERS)
+    kitten, *others = lines_of(completed)
+    word, phones, alignment, source = kitten.split("\t")
+    assert alignment.startswith("k→K i→IH ") and source == "model"
+    assert shown_alignment(alignment) == (word, phones)
+    assert others == ["stone\tZ ǂ\t\tdictionary", "7\t\t\tmodel", "\t\t\tmodel"]
+
+
 # Word lists
 
 

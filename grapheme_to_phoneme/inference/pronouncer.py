@@ -3,9 +3,9 @@
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import exp
 from pathlib import Path
@@ -20,6 +20,20 @@ from grapheme_to_phoneme.inference.package import model_file
 #: Hypotheses per wanted pronunciation: several may differ in their alignment alone.
 HYPOTHESES_PER_ANSWER = 2
 
+#: Where a pronunciation comes from.
+SOURCE_DICTIONARY = "dictionary"
+SOURCE_MODEL = "model"
+
+#: What a model file gives, and what it gives besides where alignments are asked for.
+OUTPUTS = ("pronunciations", "log_probabilities")
+ALIGNMENT_OUTPUT = "chunks"
+
+#: The letters of a word in order, each with the phones that it gave.
+Alignment = tuple[tuple[str, tuple[str, ...]], ...]
+
+#: The user's own pronunciations of a word, by its spelling.
+Dictionary = Mapping[str, Sequence[tuple[str, ...]]]
+
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
@@ -28,24 +42,33 @@ class Alternative:
     Attributes:
         phones: its phones in order.
         probability: the model's probability, 0 to 1.
+        alignment: see :class:`Pronunciation`.
     """
 
     phones: tuple[str, ...]
     probability: float
+    alignment: Alignment = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Pronunciation:
-    """What the model says of a word.
+    """What the model, or the user's dictionary, says of a word.
 
     Attributes:
         word: the word as it was given.
         phones: the phones of the best pronunciation, in order; empty where the model knows
             no character of the word.
-        probability: the model's probability of it, 0 to 1.
+        probability: the model's probability of it, 0 to 1; of a word in the dictionary, 1
+            divided by the number of its pronunciations there.
         alternatives: further pronunciations, best first.
         unknown_characters: characters that the model does not know and that were replaced
-            by their base letter or left out, in order of appearance.
+            by their base letter or left out, in order of appearance; none where the model
+            was not asked.
+        source: ``SOURCE_DICTIONARY`` or ``SOURCE_MODEL``.
+        alignment: where it was asked for, a pair for each letter of the normalised spelling
+            that the model knows, in order: the letter and the phones that it gave, none for a
+            silent one. All those phones in order are ``phones``. Otherwise, and where the
+            model was not asked, empty.
     """
 
     word: str
@@ -53,6 +76,8 @@ class Pronunciation:
     probability: float
     alternatives: tuple[Alternative, ...] = ()
     unknown_characters: tuple[str, ...] = ()
+    source: str = SOURCE_MODEL
+    alignment: Alignment = ()
 
 
 class Pronouncer:
@@ -64,10 +89,12 @@ class Pronouncer:
         threads: batches that are worked on at once; 0 takes one per core.
         letters_per_batch: most letters in a batch; bounds the memory.
         longest_word: longer words are pronounced piece by piece, in letters.
+        dictionary: see :meth:`use_dictionary`.
 
     Raises:
-        UserError: if the file is missing, damaged, or no model of this package's format; or
-            as :func:`model_file` says of a folder.
+        UserError: if the file is missing, damaged, or no model of this package's format, as
+            :func:`model_file` says of a folder, or if a word of the dictionary has no spelling
+            or no phones.
     """
 
     def __init__(
@@ -76,6 +103,7 @@ class Pronouncer:
         threads: int = 0,
         letters_per_batch: int = 1024,
         longest_word: int = 256,
+        dictionary: Dictionary | None = None,
     ) -> None:
         path = model_file(Path(model))
         options = onnxruntime.SessionOptions()
@@ -98,19 +126,64 @@ class Pronouncer:
         self._letters_per_batch = letters_per_batch
         self._longest_word = longest_word
         self._workers = ThreadPoolExecutor(threads or available_cores())
+        self.use_dictionary({} if dictionary is None else dictionary)
+
+    def use_dictionary(self, dictionary: Dictionary) -> None:
+        """Let the user's own pronunciations override the model, word by word.
+
+        They replace those of an earlier call. Their phones need not be the model's.
+
+        Args:
+            dictionary: pronunciations by spelling, the preferred one first. Spellings are
+                normalised as the model's are, and what several then have in common counts
+                once.
+
+        Raises:
+            UserError: if ``dictionary`` is no mapping, if a word has no spelling or no phones,
+                or if one of its pronunciations is a string instead of several.
+        """
+        if not isinstance(dictionary, Mapping):
+            raise UserError(
+                "the dictionary must map spellings to pronunciations, not name a file: "
+                "read_lexicon and group_by_spelling make a mapping of one"
+            )
+        normalized: dict[str, dict[tuple[str, ...], None]] = {}
+        for word, pronunciations in dictionary.items():
+            spelling = self.metadata.normalization.apply(word)
+            if not spelling:
+                raise UserError(
+                    f"nothing is left of the dictionary's spelling {word!r} when normalised"
+                )
+            if not pronunciations or not all(pronunciations):
+                raise UserError(f"the dictionary has no phones for {word!r}")
+            if any(isinstance(phones, str) for phones in (pronunciations, *pronunciations)):
+                raise UserError(
+                    f"the dictionary's pronunciations of {word!r} must be several strings each: "
+                    "write [(phone, phone)]"
+                )
+            known = normalized.setdefault(spelling, {})
+            known.update(dict.fromkeys(map(tuple, pronunciations)))
+        self._dictionary = {spelling: tuple(known) for spelling, known in normalized.items()}
 
     def pronounce(
-        self, words: Iterable[str], n_best: int = 1, beam_size: int | None = None
+        self,
+        words: Iterable[str],
+        n_best: int = 1,
+        beam_size: int | None = None,
+        with_alignment: bool = False,
     ) -> list[Pronunciation]:
         """Pronounce words; the answers come in their order, one for each.
 
-        An answer depends on its word alone, never on the others.
+        An answer depends on its word alone, never on the others. A word of the dictionary is
+        looked up there, in its normal form, and the model is not asked.
 
         Args:
             words: spellings, as people write them.
             n_best: how many pronunciations to give at most.
             beam_size: hypotheses kept while searching. By default greedy search for one
                 pronunciation, and twice ``n_best`` for several.
+            with_alignment: whether to tell which letter gave which phones; of several
+                alignments of a pronunciation, the most probable one.
 
         Raises:
             UserError: if ``n_best`` or ``beam_size`` is not positive, or if ``words`` is one
@@ -123,17 +196,24 @@ class Pronouncer:
         if n_best < 1 or beam_size < n_best:
             raise UserError("n_best must be at least 1, and beam_size at least n_best")
         words = list(words)
-        spelled = [self._spell(word) for word in words]
-        distinct = dict.fromkeys(letters for letters, _ in spelled if letters)
-        found = self._search(distinct, beam_size)
-        return [
-            _answer(word, found.get(letters, ()), unknown, n_best)
-            for word, (letters, unknown) in zip(words, spelled, strict=True)
-        ]
+        # Another thread may put another dictionary into place on the way.
+        dictionary = self._dictionary
+        spellings = [self.metadata.normalization.apply(word) for word in words]
+        asked = dict.fromkeys(spelling for spelling in spellings if spelling not in dictionary)
+        spelled = {spelling: self._spell(spelling) for spelling in asked}
+        distinct = dict.fromkeys(letters for letters, _ in spelled.values() if letters)
+        found = self._search(distinct, beam_size, with_alignment)
+        answers = []
+        for word, spelling in zip(words, spellings, strict=True):
+            if spelling in dictionary:
+                answers.append(_look_up(word, dictionary[spelling], n_best))
+            else:
+                letters, unknown = spelled[spelling]
+                answers.append(_answer(word, found.get(letters, ()), unknown, n_best))
+        return answers
 
-    def _spell(self, word: str) -> tuple[str, tuple[str, ...]]:
-        """Return the letters of ``word`` that the model knows, and what it does not know."""
-        normalized = self.metadata.normalization.apply(word)
+    def _spell(self, normalized: str) -> tuple[str, tuple[str, ...]]:
+        """Return the letters of a spelling that the model knows, and what it does not know."""
         if self._letters.issuperset(normalized):
             return normalized, ()
         letters = []
@@ -152,14 +232,14 @@ class Pronouncer:
         return "".join(letters), tuple(unknown)
 
     def _search(
-        self, spellings: Iterable[str], beam_size: int
+        self, spellings: Iterable[str], beam_size: int, with_alignment: bool
     ) -> dict[str, Sequence[Alternative]]:
         """Return the distinct hypotheses of every spelling, best first."""
         found: dict[str, Sequence[Alternative]] = {}
         by_length: dict[int, list[str]] = defaultdict(list)
         for spelling in spellings:
             if len(spelling) > self._longest_word:
-                found[spelling] = self._search_pieces(spelling, beam_size)
+                found[spelling] = self._search_pieces(spelling, beam_size, with_alignment)
             else:
                 by_length[len(spelling)].append(spelling)
         # Words of one length need no padding, which is both faster and beyond suspicion.
@@ -167,37 +247,43 @@ class Pronouncer:
         for length, group in by_length.items():
             rows = max(1, self._letters_per_batch // (length * beam_size))
             batches += [group[start : start + rows] for start in range(0, len(group), rows)]
-        run = partial(self._run, beam_size=beam_size)
+        outputs = (*OUTPUTS, ALIGNMENT_OUTPUT) if with_alignment else OUTPUTS
+        run = partial(self._run, beam_size=beam_size, outputs=outputs)
         # A single batch is not worth the way to another thread.
         answers = map(run, batches) if len(batches) == 1 else self._workers.map(run, batches)
-        for batch, (texts, scores) in zip(batches, answers, strict=True):
-            for spelling, row_texts, row_scores in zip(batch, texts, scores, strict=True):
-                found[spelling] = _merge(row_texts, row_scores)
+        for batch, values in zip(batches, answers, strict=True):
+            for spelling, texts, scores, *chunks in zip(batch, *values, strict=True):
+                choices = _merge(texts, scores)
+                found[spelling] = _align(spelling, choices, texts, *chunks) if chunks else choices
         return found
 
-    def _run(self, batch: Sequence[str], beam_size: int) -> tuple[list, list]:
-        """Return the texts and log probabilities of a batch's hypotheses, a list per word."""
-        texts, scores = self._session.run(
-            ["pronunciations", "log_probabilities"],
+    def _run(self, batch: Sequence[str], beam_size: int, outputs: Sequence[str]) -> list[list]:
+        """Return every output of a batch as a list; its items are lists, one per word."""
+        values = self._session.run(
+            outputs,
             {
                 "words": np.array(batch, dtype=object),
                 "beam_size": np.array([beam_size], dtype=np.int64),
             },
         )
-        return texts.tolist(), scores.tolist()
+        return [value.tolist() for value in values]
 
-    def _search_pieces(self, spelling: str, beam_size: int) -> Sequence[Alternative]:
+    def _search_pieces(
+        self, spelling: str, beam_size: int, with_alignment: bool
+    ) -> Sequence[Alternative]:
         """Pronounce a spelling that is no word of any language, in bounded memory."""
         size = self._longest_word
         pieces = [spelling[start : start + size] for start in range(0, len(spelling), size)]
-        found = self._search(dict.fromkeys(pieces), beam_size)
+        found = self._search(dict.fromkeys(pieces), beam_size, with_alignment)
         phones: list[str] = []
+        alignment: list[tuple[str, tuple[str, ...]]] = []
         probability = 1.0
         for piece in pieces:
             best = found[piece][0]
             phones.extend(best.phones)
+            alignment.extend(best.alignment)
             probability *= best.probability
-        return (Alternative(tuple(phones), probability),)
+        return (Alternative(tuple(phones), probability, tuple(alignment)),)
 
 
 def available_cores() -> int:
@@ -220,10 +306,48 @@ def _merge(texts: Sequence[str], scores: Sequence[float]) -> Sequence[Alternativ
     return [Alternative(tuple(text.split()), min(1.0, value)) for text, value in ranked]
 
 
+def _align(
+    spelling: str,
+    choices: Sequence[Alternative],
+    texts: Sequence[str],
+    chunks: Sequence[Sequence[str]],
+) -> Sequence[Alternative]:
+    """Give every pronunciation its most probable alignment.
+
+    Args:
+        spelling: the letters.
+        choices: the distinct pronunciations.
+        texts: what the hypotheses say, best first.
+        chunks: what each hypothesis says for each letter.
+    """
+    aligned = []
+    for choice in choices:
+        # Hypotheses come best first, so the first that says it is the most probable one.
+        spoken = chunks[texts.index(" ".join(choice.phones))]
+        pairs = zip(spelling, (tuple(chunk.split()) for chunk in spoken), strict=True)
+        aligned.append(replace(choice, alignment=tuple(pairs)))
+    return aligned
+
+
+def _look_up(word: str, pronunciations: Sequence[tuple[str, ...]], n_best: int) -> Pronunciation:
+    """Answer with the dictionary's pronunciations; nothing tells which of them is likelier."""
+    probability = 1.0 / len(pronunciations)
+    best, *others = pronunciations[:n_best]
+    alternatives = tuple(Alternative(phones, probability) for phones in others)
+    return Pronunciation(word, best, probability, alternatives, source=SOURCE_DICTIONARY)
+
+
 def _answer(
     word: str, found: Sequence[Alternative], unknown: tuple[str, ...], n_best: int
 ) -> Pronunciation:
     if not found:
         return Pronunciation(word, (), 0.0, (), unknown)
     best = found[0]
-    return Pronunciation(word, best.phones, best.probability, tuple(found[1:n_best]), unknown)
+    return Pronunciation(
+        word,
+        best.phones,
+        best.probability,
+        tuple(found[1:n_best]),
+        unknown,
+        alignment=best.alignment,
+    )

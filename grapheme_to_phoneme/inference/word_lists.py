@@ -9,13 +9,22 @@ from pathlib import Path
 from typing import BinaryIO
 
 from grapheme_to_phoneme.errors import UserError
-from grapheme_to_phoneme.inference.pronouncer import Alternative, Pronouncer, Pronunciation
+from grapheme_to_phoneme.inference.pronouncer import (
+    Alignment,
+    Alternative,
+    Pronouncer,
+    Pronunciation,
+)
 
 #: Stands for standard input or output.
 STANDARD_STREAM = "-"
 
 #: Characters of the words that are held in memory, give or take a word.
 CHARACTERS_PER_BATCH = 2**19
+
+#: Stands for no phone, and for white space in a spelling, where alignments are shown.
+SILENT = "_"
+VISIBLE_SPACE = "␣"
 
 #: Bytes that are no UTF-8 pass through Python strings in this form and come out unchanged.
 UNDECODABLE = "surrogateescape"
@@ -83,6 +92,8 @@ def pronounce_stream(
     beam_size: int | None,
     words_per_batch: int,
     report: Report,
+    show_alignment: bool = False,
+    show_source: bool = False,
 ) -> None:
     """Pronounce words batch by batch and write a line for each, in their order.
 
@@ -94,11 +105,13 @@ def pronounce_stream(
         beam_size: see :meth:`Pronouncer.pronounce`.
         words_per_batch: words held in memory.
         report: counts the answers.
+        show_alignment: see :func:`format_lines`.
+        show_source: see :func:`format_lines`.
     """
     for batch in _batches(words, words_per_batch):
-        for answer in pronouncer.pronounce(batch, n_best, beam_size):
+        for answer in pronouncer.pronounce(batch, n_best, beam_size, show_alignment):
             report.add(answer)
-            write(format_lines(answer, n_best))
+            write(format_lines(answer, n_best, show_alignment, show_source))
 
 
 def _batches(words: Iterable[str], words_per_batch: int) -> Iterator[list[str]]:
@@ -115,18 +128,37 @@ def _batches(words: Iterable[str], words_per_batch: int) -> Iterator[list[str]]:
         yield batch
 
 
-def format_lines(answer: Pronunciation, n_best: int) -> str:
+def format_lines(
+    answer: Pronunciation, n_best: int, show_alignment: bool = False, show_source: bool = False
+) -> str:
     """Return the output of a word: ``word<TAB>phones``, a line each, with its line ends.
 
-    With ``n_best`` above one, every line ends with a tab and the probability.
+    Further columns follow a tab each: the probability with ``n_best`` above one, then the
+    alignment with ``show_alignment``, then the source with ``show_source``.
     """
     # A tab or line end inside a word would make two columns or lines of it.
     word = answer.word.translate({ord("\t"): " ", ord("\r"): " ", ord("\n"): " "})
-    if n_best == 1:
-        return f"{word}\t{' '.join(answer.phones)}\n"
-    ranked = (Alternative(answer.phones, answer.probability), *answer.alternatives)
-    return "".join(
-        f"{word}\t{' '.join(choice.phones)}\t{choice.probability:.6f}\n" for choice in ranked
+    ranked: tuple[Pronunciation | Alternative, ...] = (answer,)
+    if n_best > 1:
+        ranked += answer.alternatives
+    lines = []
+    for choice in ranked:
+        columns = [word, " ".join(choice.phones)]
+        if n_best > 1:
+            columns.append(f"{choice.probability:.6f}")
+        if show_alignment:
+            columns.append(format_alignment(choice.alignment))
+        if show_source:
+            columns.append(answer.source)
+        lines.append("\t".join(columns) + "\n")
+    return "".join(lines)
+
+
+def format_alignment(alignment: Alignment) -> str:
+    """Return pairs such as ``x→K+S e→_``: a letter and its phones, separated by spaces."""
+    return " ".join(
+        f"{VISIBLE_SPACE if letter.isspace() else letter}→{'+'.join(phones) or SILENT}"
+        for letter, phones in alignment
     )
 
 

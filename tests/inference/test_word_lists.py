@@ -16,6 +16,7 @@ from grapheme_to_phoneme.inference.pronouncer import Alternative, Pronouncer, Pr
 from grapheme_to_phoneme.inference.word_lists import (
     Report,
     describe_character,
+    format_alignment,
     format_lines,
     open_input,
     open_output,
@@ -36,7 +37,11 @@ class EchoPronouncer:
         self.batches: list[int] = []
 
     def pronounce(
-        self, words: list[str], n_best: int = 1, beam_size: int | None = None
+        self,
+        words: list[str],
+        n_best: int = 1,
+        beam_size: int | None = None,
+        with_alignment: bool = False,
     ) -> list[Pronunciation]:
         self.batches.append(len(words))
         return [
@@ -189,6 +194,44 @@ def test_lines_with_probabilities() -> None:
     answer = Pronunciation("word", ("K",), 0.5, others)
     assert format_lines(answer, 3) == "word\tK\t0.500000\nword\tK L\t0.250000\nword\t\t0.000000\n"
     assert format_lines(answer, 1) == "word\tK\n"
+
+
+def test_lines_with_sources() -> None:
+    answer = Pronunciation("word", ("K",), 0.5, (Alternative((), 0.25),))
+    assert format_lines(answer, 1, show_source=True) == "word\tK\tmodel\n"
+    assert format_lines(answer, 2, show_source=True) == (
+        "word\tK\t0.500000\tmodel\nword\t\t0.250000\tmodel\n"
+    )
+    looked_up = Pronunciation("word", ("K",), 1.0, source="dictionary")
+    assert format_lines(looked_up, 1, show_source=True) == "word\tK\tdictionary\n"
+    assert format_lines(looked_up, 1) == "word\tK\n"
+
+
+@pytest.mark.parametrize(
+    ("alignment", "shown"),
+    [
+        ((), ""),
+        ((("b", ("B",)), ("o", ("AA1",)), ("x", ("K", "S"))), "b→B o→AA1 x→K+S"),
+        ((("k", ()), ("n", ("N",))), "k→_ n→N"),
+        (((" ", ()), ("\n", ("T",))), "␣→_ ␣→T"),
+    ],
+)
+def test_alignments_are_shown(
+    alignment: tuple[tuple[str, tuple[str, ...]], ...], shown: str
+) -> None:
+    assert format_alignment(alignment) == shown
+
+
+def test_columns_keep_their_order() -> None:
+    other = Alternative(("S",), 0.25, (("x", ("S",)),))
+    answer = Pronunciation("x", ("K", "S"), 0.5, (other,), alignment=(("x", ("K", "S")),))
+    assert format_lines(answer, 1, True, True) == "x\tK S\tx→K+S\tmodel\n"
+    assert format_lines(answer, 1, show_alignment=True) == "x\tK S\tx→K+S\n"
+    assert format_lines(answer, 2, True, True) == (
+        "x\tK S\t0.500000\tx→K+S\tmodel\nx\tS\t0.250000\tx→S\tmodel\n"
+    )
+    nothing = Pronunciation("7", (), 0.0, (), ("7",))
+    assert format_lines(nothing, 1, True, True) == "7\t\t\tmodel\n"
 
 
 def test_real_model_answers_every_line(tiny_run: TinyRun) -> None:
