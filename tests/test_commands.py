@@ -18,6 +18,9 @@ from tests.conftest import G2P, TinyRun, g2p_environment, run_g2p
 
 COMMANDS = sorted(name for name in vars(Commands) if not name.startswith("_"))
 
+#: Those that read a run's or a model's settings before their own, and `infer`, which takes words.
+OF_A_RUN = ("export", "infer", "package")
+
 #: What a shell user types for each of them.
 TYPED = {name: name.replace("_", "-") for name in COMMANDS}
 
@@ -118,7 +121,7 @@ def test_unknown_flags_are_refused_before_any_work(name: str, tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("export", "infer")])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in OF_A_RUN])
 @pytest.mark.parametrize(
     ("override", "named"),
     [

@@ -262,10 +262,9 @@ def test_names_of_the_package() -> None:
         grapheme_to_phoneme.Pronounce
 
 
-@pytest.mark.parametrize("name", ["missing.onnx", "."])
-def test_missing_file(tmp_path: Path, name: str) -> None:
+def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no model file .* `g2p train`"):
-        Pronouncer(tmp_path / name)
+        Pronouncer(tmp_path / "missing.onnx")
 
 
 @pytest.mark.parametrize("content", [b"", b"stone\tS T OW N\n", b"\x08\x08" * 100])

@@ -53,6 +53,7 @@ def test_description_is_readable_json() -> None:
         "git_dirty",
         "package_version",
         "training",
+        "precision",
     }
     assert "ß" in properties[DESCRIPTION_PROPERTY]
 

@@ -153,7 +153,8 @@ def test_package_goes_under_dvc(tiny_run: TinyRun, tmp_path: Path) -> None:
     Repo.init(str(tmp_path), no_scm=True)
     (tmp_path / "storage").mkdir()
     config = tmp_path / ".dvc" / "config"
-    config.write_text("[core]\n    remote = local\n['remote \"local\"']\n    url = ../storage\n")
+    remote = "['remote \"local\"']\n    url = ../storage\n"
+    config.write_text("[core]\n    no_scm = true\n    remote = local\n" + remote)
     target = tmp_path / "packages" / "one"
     completed = run_g2p(
         "package", "--run", "runs/tiny", f"package.output={target}", cwd=tiny_run.folder
