@@ -46,9 +46,12 @@ class _Preparation(nn.Module):
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
+        # The slice of a weight, taken while the graph runs, is no constant to quantise.
+        self.gates = network.decoder.gates_layer()
 
     def forward(self, letters: Tensor) -> tuple[Tensor, Tensor]:
-        return self.network.decoder.prepare(self.network.encoder(letters))
+        encoding = self.network.encoder(letters)
+        return self.gates(encoding), self.network.decoder.from_encoding(encoding)
 
 
 class _Step(nn.Module):

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
     QuantFormat,
@@ -45,7 +45,8 @@ def quantize(
 ) -> Parts:
     """Quantise the matrix products of a model's parts.
 
-    Weights become 8-bit integers with a scale per column, activations with one per product.
+    Weights become 8-bit integers with a scale per column, activations with one per product;
+    tables that are only looked up in become float16.
 
     Args:
         parts: the float32 parts.
@@ -114,4 +115,35 @@ def _quantize(part: ModelProto, batches: Iterable[Feeds]) -> ModelProto:
                 "OpTypesToExcludeOutputQuantization": ["MatMul"],
             },
         )
-        return onnx.load_model(target)
+        return _halve_tables(onnx.load_model(target))
+
+
+def _halve_tables(part: ModelProto) -> ModelProto:
+    """Keep the tables in float16 from which rows are taken, and the rows in float32."""
+    uses: dict[str, list[NodeProto]] = defaultdict(list)
+    for node in part.graph.node:
+        for name in node.input:
+            uses[name].append(node)
+    casts: dict[str, NodeProto] = {}
+    for table in part.graph.initializer:
+        gathers = uses[table.name]
+        is_looked_up = all(
+            node.op_type == "Gather" and node.input[0] == table.name for node in gathers
+        )
+        if table.data_type != TensorProto.FLOAT or len(table.dims) != 2 or not is_looked_up:
+            continue
+        halved = numpy_helper.to_array(table).astype(np.float16)
+        table.CopyFrom(numpy_helper.from_array(halved, table.name))
+        for gather in gathers:
+            rows = gather.output[0]
+            gather.output[0] = f"{rows}_float16"
+            casts[gather.output[0]] = helper.make_node(
+                "Cast", [gather.output[0]], [rows], to=TensorProto.FLOAT
+            )
+    nodes = []
+    for node in part.graph.node:
+        nodes.append(node)
+        nodes.extend(casts[name] for name in node.output if name in casts)
+    del part.graph.node[:]
+    part.graph.node.extend(nodes)
+    return part

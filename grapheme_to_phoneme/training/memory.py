@@ -7,15 +7,14 @@ leaving one out (Ney, Essen and Kneser, 1995): so the network learns how far the
 *other* words can be trusted, which is all that there is for a word that it has never seen.
 
 The table is a hash table of buckets of a few slots, so that reading it takes the same few
-vector operations for any number of letters, in PyTorch and in ONNX alike. Training needs its
-counts; prediction needs a few bytes a context of what they say: the :class:`Evidence`.
+vector operations for any number of letters. Training needs its counts; prediction reads what
+they say, in far fewer bytes: the :class:`~grapheme_to_phoneme.training.evidence.Evidence`.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from math import ceil
-from typing import Self
 
 import numpy as np
 import torch
@@ -25,33 +24,31 @@ from torch.nn import functional
 
 from grapheme_to_phoneme.training.alignment import AlignedEntry
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, START_ID, Alphabets
+from grapheme_to_phoneme.training.evidence import (
+    HASH_MODULUS,
+    READ_CHUNKS,
+    SHARE_STEPS,
+    Evidence,
+    FixedTensors,
+    Window,
+    is_inside,
+    levels_of,
+    shares_of,
+)
 
-#: First and last letter of a context, relative to the letter that it surrounds.
-Window = tuple[int, int]
-
-#: Multipliers and modulus of the hash: a polynomial over ids in 64-bit integers.
+#: Multipliers of the hash: a polynomial over ids in 64-bit integers.
 HASH_BASE = 1_000_003
 HASH_LETTER_FACTOR = 7_919
 HASH_FINAL_FACTOR = 48_271
-HASH_MODULUS = 2_147_483_647
 
 #: Slots of a bucket.
 WAYS = 16
 
 #: Share of the slots that a table is meant to fill; fuller ones lose more to crowded buckets.
-LOAD = 0.8
-
-#: Chunks that the network reads of a context.
-READ_CHUNKS = 2
+LOAD = 0.6
 
 #: Chunks counted for a context: one more than are read, since one may be the word's own.
 KEPT_CHUNKS = READ_CHUNKS + 1
-
-#: Classes of contexts by the number of their words: none, 1, 2 to 3, 4 to 7 and so on.
-LEVELS = 11
-
-#: The shares of the chunks are rounded to this many parts, so that a byte holds them.
-SHARE_STEPS = 255
 
 
 def context_codes(letters: Tensor, windows: Sequence[Window]) -> Tensor:
@@ -59,7 +56,7 @@ def context_codes(letters: Tensor, windows: Sequence[Window]) -> Tensor:
 
     Args:
         letters: letter ids, 0 at padding, (batch, letters).
-        windows: the contexts' extents; a place in the list is part of the code.
+        windows: the contexts' extents.
 
     Returns:
         Codes from 0 to :data:`HASH_MODULUS` - 1, 64-bit integers, (batch, letters, windows).
@@ -67,16 +64,17 @@ def context_codes(letters: Tensor, windows: Sequence[Window]) -> Tensor:
     length = letters.shape[1]
     reach = max(max(-first, last) for first, last in windows)
     # Beyond a word all is padding, so that its codes do not depend on the batch around it.
-    padded = functional.pad(letters, (reach, reach), value=PADDING_ID)
-    codes = []
-    for number, (first, last) in enumerate(windows, start=1):
-        code = torch.full_like(letters, number)
-        for offset in range(first, last + 1):
-            start = reach + offset
-            neighbour = padded[:, start : start + length]
-            code = (code * HASH_BASE + neighbour * HASH_LETTER_FACTOR) % HASH_MODULUS
-        codes.append(code)
-    return torch.stack(codes, dim=-1)
+    padded = functional.pad(letters, (reach, reach), value=PADDING_ID) * HASH_LETTER_FACTOR
+    codes: dict[Window, Tensor] = {}
+    for first in {first for first, _ in windows}:
+        farthest = max(last for start, last in windows if start == first)
+        code = torch.full_like(letters, reach + first + 1)
+        # A window's code continues that of the window which begins alike and ends earlier.
+        for last in range(first, farthest + 1):
+            neighbour = padded[:, reach + last : reach + last + length]
+            code = (code * HASH_BASE + neighbour) % HASH_MODULUS
+            codes[first, last] = code
+    return torch.stack([codes[first, last] for first, last in windows], dim=-1)
 
 
 def buckets_of(codes: Tensor, buckets: int) -> Tensor:
@@ -85,24 +83,7 @@ def buckets_of(codes: Tensor, buckets: int) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class _Tensors:
-    """Tensors that nothing changes."""
-
-    def __deepcopy__(self, memo: dict) -> Self:
-        """Return the object itself: a copy would be as large, and no different."""
-        return self
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
-        """Return an object of the same kind with every tensor passed through ``function``."""
-        return type(self)(**{name: function(value) for name, value in self.to_dict().items()})
-
-    def to_dict(self) -> dict[str, Tensor]:
-        """Return plain tensors, fit for a checkpoint that loads without arbitrary code."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-
-@dataclass(frozen=True, eq=False)
-class MemoryTable(_Tensors):
+class MemoryTable(FixedTensors):
     """Counts of chunks by context.
 
     Attributes:
@@ -112,12 +93,15 @@ class MemoryTable(_Tensors):
         chunks: the most frequent chunks of the letter in it, best first, 0 where there are
             fewer, int32, (slots, kept chunks).
         counts: number of those words in which the letter gives each chunk, int32, alike.
+        repeats: whether a smaller context of the same letter says always the same chunk as
+            this one does, bool, (slots,).
     """
 
     codes: Tensor
     totals: Tensor
     chunks: Tensor
     counts: Tensor
+    repeats: Tensor
 
     @classmethod
     def empty(cls) -> "MemoryTable":
@@ -127,6 +111,7 @@ class MemoryTable(_Tensors):
             torch.zeros(WAYS, dtype=torch.int32),
             torch.zeros(WAYS, KEPT_CHUNKS, dtype=torch.int32),
             torch.zeros(WAYS, KEPT_CHUNKS, dtype=torch.int32),
+            torch.zeros(WAYS, dtype=torch.bool),
         )
 
     @property
@@ -156,50 +141,25 @@ class MemoryTable(_Tensors):
         chunks = chunks.gather(-1, order)[..., :READ_CHUNKS]
         return chunks.long(), shares_of(counts, totals) / SHARE_STEPS, levels_of(totals)
 
-    def evidence(self) -> "Evidence":
-        """Return what all the words say, for words that are not among them."""
-        chunks = self.chunks[:, :READ_CHUNKS]
-        kinds = (torch.uint8, torch.int16, torch.int32)
-        smallest = next(kind for kind in kinds if int(chunks.max()) <= torch.iinfo(kind).max)
-        return Evidence(
-            self.codes,
-            chunks.to(smallest),
-            shares_of(self.counts, self.totals).to(torch.uint8),
-            levels_of(self.totals).to(torch.uint8),
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Evidence(_Tensors):
-    """What a :class:`MemoryTable` says, in as few bytes as hold it; the slots are the same.
-
-    Attributes:
-        codes: those of the table, (buckets, ways).
-        chunks: the most frequent chunks, best first, (slots, read chunks).
-        shares: the shares of the context's words that give them, in parts of
-            :data:`SHARE_STEPS`, (slots, read chunks).
-        levels: the class of the number of words, (slots,); 0 in empty slots alone.
-    """
-
-    codes: Tensor
-    chunks: Tensor
-    shares: Tensor
-    levels: Tensor
-
-    def look_up(self, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Look contexts up.
+    def evidence(self, windows: Sequence[Window]) -> Evidence:
+        """Return what all the words say, for words that are not among them.
 
         Args:
-            codes: :func:`context_codes`, (batch, letters, windows).
-
-        Returns:
-            The chunks, 64-bit integers, and their shares of the words, 0 to 1, both (batch,
-            letters, windows, read chunks); and the levels of the words' number, 64-bit
-            integers, (batch, letters, windows). Of unknown contexts, shares and level are 0.
+            windows: the contexts' extents.
         """
-        slots, found = find(codes, self.codes)
-        shares = self.shares[slots].float() / SHARE_STEPS * found.unsqueeze(-1)
-        return self.chunks[slots].long(), shares, self.levels[slots].long() * found
+        codes, slots = self.codes.flatten().sort(stable=True)
+        is_first = torch.ones_like(codes, dtype=torch.bool)
+        # Of contexts with the same code, look-ups here and there find the first.
+        is_first[1:] = codes[1:] != codes[:-1]
+        kept = slots[is_first & (codes >= 0)]
+        return Evidence.build(
+            windows,
+            self.codes.flatten()[kept].long(),
+            self.chunks[kept, :READ_CHUNKS],
+            shares_of(self.counts[kept], self.totals[kept]),
+            levels_of(self.totals[kept]),
+            self.repeats[kept],
+        )
 
 
 def find(codes: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
@@ -213,18 +173,6 @@ def find(codes: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
     matches = table[bucket] == codes.to(torch.int32).unsqueeze(-1)
     way = matches.to(torch.int32).argmax(dim=-1)
     return bucket * table.shape[1] + way, matches.any(dim=-1)
-
-
-def shares_of(counts: Tensor, totals: Tensor) -> Tensor:
-    """Return the shares of the best chunks, in parts of :data:`SHARE_STEPS`, rounded."""
-    shares = counts[..., :READ_CHUNKS] / totals.clamp(min=1).unsqueeze(-1)
-    return torch.round(shares * SHARE_STEPS)
-
-
-def levels_of(totals: Tensor) -> Tensor:
-    """Return the classes of numbers of words: 0, 1, 2 to 3, 4 to 7, up to a last one."""
-    bounds = 2 ** torch.arange(LEVELS - 1, device=totals.device)
-    return torch.bucketize(totals, bounds, right=True)
 
 
 def siblings_of(entries: Sequence[AlignedEntry]) -> NDArray[np.int64]:
@@ -262,7 +210,21 @@ def remember(
     if not windows:
         return MemoryTable.empty()
     codes, places, chunks = _places(entries, alphabets, windows)
-    parts = [_count(codes[:, number], places, chunks) for number in range(len(windows))]
+    parts: list[tuple[NDArray[np.int64], ...]] = []
+    always = np.zeros(codes.shape, dtype=bool)
+    # From small to large, so that what a window lies around is counted before it.
+    order = sorted(range(len(windows)), key=lambda number: windows[number][1] - windows[number][0])
+    for number in order:
+        contexts, rows, row_of = np.unique(
+            codes[:, number], return_index=True, return_inverse=True
+        )
+        counted = _count(contexts, codes[places, number], chunks, np.bincount(row_of))
+        inner = [is_inside(window, windows[number]) for window in windows]
+        repeats = always[rows][:, inner].any(axis=1)
+        totals, _, counts = counted
+        is_single = (counts[:, 0] == totals) & (counts[:, 1] == 0)
+        always[:, number] = is_single[row_of]
+        parts.append((contexts, *counted, repeats & is_single))
     return _table([np.concatenate(arrays) for arrays in zip(*parts, strict=True)], most_slots)
 
 
@@ -300,12 +262,14 @@ def _places(
 
 
 def _count(
-    codes: NDArray[np.int64], places: NDArray[np.int64], chunks: NDArray[np.int64]
+    contexts: NDArray[np.int64],
+    context_of_place: NDArray[np.int64],
+    chunks: NDArray[np.int64],
+    totals: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], ...]:
-    """Count one window's contexts: their codes, totals, best chunks and counts."""
-    contexts, totals = np.unique(codes, return_counts=True)
+    """Count one window's contexts: their totals again, best chunks and counts."""
     factor = int(chunks.max()) + 1
-    pairs, counts = np.unique(codes[places] * factor + chunks, return_counts=True)
+    pairs, counts = np.unique(context_of_place * factor + chunks, return_counts=True)
     context_of_pair, chunk_of_pair = np.divmod(pairs, factor)
     # Best first within each context; ties by chunk id, which are ordered by frequency.
     order = np.lexsort((chunk_of_pair, -counts, context_of_pair))
@@ -317,11 +281,11 @@ def _count(
     inside = ranks < KEPT_CHUNKS
     kept_chunks[rows[inside], ranks[inside]] = chunk_of_pair[order][inside]
     kept_counts[rows[inside], ranks[inside]] = counts[order][inside]
-    return contexts, totals, kept_chunks, kept_counts
+    return totals, kept_chunks, kept_counts
 
 
 def _table(counted: Sequence[NDArray[np.int64]], most_slots: int) -> MemoryTable:
-    codes, totals, chunks, counts = counted
+    codes, totals, chunks, counts, repeats = counted
     buckets = max(1, min(ceil(len(codes) / LOAD / WAYS), most_slots // WAYS))
     bucket = buckets_of(torch.from_numpy(codes), buckets).numpy()
     order = np.lexsort((codes, -totals, bucket))
@@ -331,7 +295,8 @@ def _table(counted: Sequence[NDArray[np.int64]], most_slots: int) -> MemoryTable
     slot = bucket[kept] * WAYS + ranks[ranks < WAYS]
 
     def spread(values: NDArray[np.int64], fill: int) -> Tensor:
-        array = np.full((buckets * WAYS, *values.shape[1:]), fill, dtype=np.int32)
+        kind = bool if values.dtype == bool else np.int32
+        array = np.full((buckets * WAYS, *values.shape[1:]), fill, dtype=kind)
         array[slot] = values[kept]
         return torch.from_numpy(array)
 
@@ -340,4 +305,5 @@ def _table(counted: Sequence[NDArray[np.int64]], most_slots: int) -> MemoryTable
         spread(totals, 0),
         spread(chunks, START_ID),
         spread(counts, 0),
+        spread(repeats, False),
     )

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, START_ID
-from grapheme_to_phoneme.training.memory import LEVELS, MemoryTable, Window, context_codes
+from grapheme_to_phoneme.training.evidence import LEVELS, Window
+from grapheme_to_phoneme.training.memory import MemoryTable, context_codes
 
 #: Added to the attention that padding gets; finite, since an empty word is all padding.
 OUT_OF_SIGHT = -1e4
@@ -110,7 +111,7 @@ class ContextMemory(nn.Module):
     @table.setter
     def table(self, table: MemoryTable) -> None:
         self._table = table
-        self._evidence = table.evidence()
+        self._evidence = table.evidence(self.windows)
 
     def get_extra_state(self) -> dict[str, Tensor]:
         """Return the table: no parameter to average, no buffer to synchronise in each step."""
@@ -345,10 +346,15 @@ class Decoder(nn.Module):
             The letters' part of the recurrence, (batch, letters, 3 s), and of the hidden
             layer, (batch, letters, output size).
         """
-        size = encoding.shape[-1]
-        weight = self.recurrence.weight_ih_l0[:, :size]
-        gates = functional.linear(encoding, weight, self.recurrence.bias_ih_l0)
-        return gates, self.from_encoding(encoding)
+        return self.gates_layer()(encoding), self.from_encoding(encoding)
+
+    def gates_layer(self) -> nn.Linear:
+        """Return the encoding's part of the recurrence as a layer: (d,) to (3 s,)."""
+        size = self.from_encoding.in_features
+        layer = nn.utils.skip_init(nn.Linear, size, 3 * self.state_size)
+        layer.weight = nn.Parameter(self.recurrence.weight_ih_l0[:, :size], requires_grad=False)
+        layer.bias = nn.Parameter(self.recurrence.bias_ih_l0, requires_grad=False)
+        return layer
 
     def history_table(self) -> Tensor:
         """Return the previous chunk's part of the recurrence, one row per chunk: (chunks, 3 s)."""

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from grapheme_to_phoneme.training import memory as memory_module
 from grapheme_to_phoneme.training.alignment import AlignedEntry
 from grapheme_to_phoneme.training.alphabets import START_ID, Alphabets
+from grapheme_to_phoneme.training.evidence import LEVELS, READ_CHUNKS, SHARE_STEPS
 from grapheme_to_phoneme.training.memory import (
-    LEVELS,
-    READ_CHUNKS,
     MemoryTable,
     context_codes,
     find,
@@ -82,10 +81,15 @@ def check_said(
             left_out = (spelling, place) if leaves_out else None
             counted = count(entries, left_out, window)
             total, expected = counted.get(context_of(spelling, place, window), (0, Counter()))
+            # The evidence takes a new context for a known one now and then: see its own tests.
+            if not total and not leaves_out:
+                continue
             assert levels[place, number] == (total.bit_length() if total else 0)
             ranked = [share / total for _, share in expected.most_common(READ_CHUNKS)]
             ranked += [0.0] * (READ_CHUNKS - len(ranked))
-            assert shares[place, number].tolist() == pytest.approx(ranked, abs=0.5 / 255 + 1e-6)
+            assert shares[place, number].tolist() == pytest.approx(
+                ranked, abs=0.5 / SHARE_STEPS + 1e-6
+            )
             for index, share in zip(chunks[place, number].tolist(), ranked, strict=True):
                 if share:
                     chunk = alphabets.chunks[index - 1]

@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from grapheme_to_phoneme.training.alignment import AlignedEntry
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, START_ID, Alphabets
-from grapheme_to_phoneme.training.memory import LEVELS, remember
+from grapheme_to_phoneme.training.evidence import LEVELS
+from grapheme_to_phoneme.training.memory import remember
 from grapheme_to_phoneme.training.network import Network, NetworkDimensions
 
 LETTERS, CHUNKS = 12, 9
