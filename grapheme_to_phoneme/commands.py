@@ -153,7 +153,8 @@ class Commands:
         settings = config.evaluate
         path = _model_path(config, settings.model)
         references, hashes = _references(config)
-        pronouncer = Pronouncer(path, threads=config.infer.threads)
+        # A word that is looked up tells nothing of the model.
+        pronouncer = Pronouncer(path, threads=config.infer.threads, use_lexicon=False)
         started = time.perf_counter()
         answers = pronouncer.pronounce(references, beam_size=settings.beam_size)
         seconds = time.perf_counter() - started
@@ -195,7 +196,7 @@ class Commands:
             dictionary: a lexicon file of your own, whose words are not left to the model.
             show_alignment: add a column, such as x→K+S e→_: each letter and the phones that it
                 gave, "_" for none; needs no value.
-            show_source: add a last column, "dictionary" or "model"; needs no value.
+            show_source: add a last column, dictionary, lexicon or model; needs no value.
             overrides: further settings, separated by spaces: "infer.longest_word=64".
         """
         given = {
@@ -381,6 +382,7 @@ def _load_pronouncer(config: "DictConfig") -> "Pronouncer":
         settings.threads,
         settings.letters_per_batch,
         settings.longest_word,
+        use_lexicon=settings.use_lexicon,
     )
     if settings.dictionary is not None:
         from grapheme_to_phoneme.lexicon.entries import group_by_spelling

@@ -12,6 +12,9 @@ PACKAGE_FORMAT_VERSION = 1
 #: The file that lists all others.
 MANIFEST_NAME = "manifest.json"
 
+#: The packed lexicon, in a package that has one.
+LEXICON_NAME = "lexicon.sqlite"
+
 
 def write_manifest(folder: Path, default: str) -> None:
     """List the files of a folder with their hashes, which makes it a package.
@@ -54,6 +57,12 @@ def model_file(path: Path) -> Path:
                 f"{file} is not what it was when the package was made: copy the package again"
             )
     return path / manifest["default"]
+
+
+def lexicon_file(path: Path) -> Path | None:
+    """Return the packed lexicon of a package; None where ``path`` is none or has none."""
+    is_packed = path.is_dir() and LEXICON_NAME in _read_manifest(path)["sha256"]
+    return path / LEXICON_NAME if is_packed else None
 
 
 def _read_manifest(folder: Path) -> dict:

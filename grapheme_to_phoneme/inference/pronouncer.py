@@ -15,13 +15,15 @@ import onnxruntime
 
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.metadata import ModelMetadata
-from grapheme_to_phoneme.inference.package import model_file
+from grapheme_to_phoneme.inference.package import lexicon_file, model_file
+from grapheme_to_phoneme.inference.packed_lexicon import PackedLexicon
 
 #: Hypotheses per wanted pronunciation: several may differ in their alignment alone.
 HYPOTHESES_PER_ANSWER = 2
 
 #: Where a pronunciation comes from.
 SOURCE_DICTIONARY = "dictionary"
+SOURCE_LEXICON = "lexicon"
 SOURCE_MODEL = "model"
 
 #: What a model file gives, and what it gives besides where alignments are asked for.
@@ -52,19 +54,19 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True)
 class Pronunciation:
-    """What the model, or the user's dictionary, says of a word.
+    """What the model, the user's dictionary or the packed lexicon says of a word.
 
     Attributes:
         word: the word as it was given.
         phones: the phones of the best pronunciation, in order; empty where the model knows
             no character of the word.
-        probability: the model's probability of it, 0 to 1; of a word in the dictionary, 1
-            divided by the number of its pronunciations there.
+        probability: the model's probability of it, 0 to 1; of a word in the dictionary or
+            the lexicon, 1 divided by the number of its pronunciations there.
         alternatives: further pronunciations, best first.
         unknown_characters: characters that the model does not know and that were replaced
             by their base letter or left out, in order of appearance; none where the model
             was not asked.
-        source: ``SOURCE_DICTIONARY`` or ``SOURCE_MODEL``.
+        source: ``SOURCE_DICTIONARY``, ``SOURCE_LEXICON`` or ``SOURCE_MODEL``.
         alignment: where it was asked for, a pair for each letter of the normalised spelling
             that the model knows, in order: the letter and the phones that it gave, none for a
             silent one. All those phones in order are ``phones``. Otherwise, and where the
@@ -90,6 +92,8 @@ class Pronouncer:
         letters_per_batch: most letters in a batch; bounds the memory.
         longest_word: longer words are pronounced piece by piece, in letters.
         dictionary: see :meth:`use_dictionary`.
+        use_lexicon: whether a package's lexicon, where it has one, answers for the words that
+            it holds and the dictionary does not.
 
     Raises:
         UserError: if the file is missing, damaged, or no model of this package's format, as
@@ -104,8 +108,11 @@ class Pronouncer:
         letters_per_batch: int = 1024,
         longest_word: int = 256,
         dictionary: Dictionary | None = None,
+        use_lexicon: bool = True,
     ) -> None:
         path = model_file(Path(model))
+        lexicon = lexicon_file(Path(model)) if use_lexicon else None
+        self._lexicon = None if lexicon is None else PackedLexicon(lexicon)
         options = onnxruntime.SessionOptions()
         # One thread for a batch and batches side by side: threads that share the many small
         # operations of the search would spend half their time waiting for each other.
@@ -174,8 +181,9 @@ class Pronouncer:
     ) -> list[Pronunciation]:
         """Pronounce words; the answers come in their order, one for each.
 
-        An answer depends on its word alone, never on the others. A word of the dictionary is
-        looked up there, in its normal form, and the model is not asked.
+        An answer depends on its word alone, never on the others. A word of the dictionary or
+        of the packed lexicon is looked up there, in its normal form, and the model is not
+        asked.
 
         Args:
             words: spellings, as people write them.
@@ -199,17 +207,29 @@ class Pronouncer:
         # Another thread may put another dictionary into place on the way.
         dictionary = self._dictionary
         spellings = [self.metadata.normalization.apply(word) for word in words]
-        asked = dict.fromkeys(spelling for spelling in spellings if spelling not in dictionary)
+        distinct = dict.fromkeys(spellings)
+        known = {
+            spelling: (dictionary[spelling], SOURCE_DICTIONARY)
+            for spelling in distinct
+            if spelling in dictionary
+        }
+        if self._lexicon is not None:
+            found = self._lexicon.find(spelling for spelling in distinct if spelling not in known)
+            known.update(
+                (spelling, (pronunciations, SOURCE_LEXICON))
+                for spelling, pronunciations in found.items()
+            )
+        asked = [spelling for spelling in distinct if spelling not in known]
         spelled = {spelling: self._spell(spelling) for spelling in asked}
-        distinct = dict.fromkeys(letters for letters, _ in spelled.values() if letters)
-        found = self._search(distinct, beam_size, with_alignment)
+        letters_of_all = dict.fromkeys(letters for letters, _ in spelled.values() if letters)
+        hypotheses = self._search(letters_of_all, beam_size, with_alignment)
         answers = []
         for word, spelling in zip(words, spellings, strict=True):
-            if spelling in dictionary:
-                answers.append(_look_up(word, dictionary[spelling], n_best))
+            if spelling in known:
+                answers.append(_look_up(word, *known[spelling], n_best))
             else:
                 letters, unknown = spelled[spelling]
-                answers.append(_answer(word, found.get(letters, ()), unknown, n_best))
+                answers.append(_answer(word, hypotheses.get(letters, ()), unknown, n_best))
         return answers
 
     def _spell(self, normalized: str) -> tuple[str, tuple[str, ...]]:
@@ -329,12 +349,14 @@ def _align(
     return aligned
 
 
-def _look_up(word: str, pronunciations: Sequence[tuple[str, ...]], n_best: int) -> Pronunciation:
-    """Answer with the dictionary's pronunciations; nothing tells which of them is likelier."""
+def _look_up(
+    word: str, pronunciations: Sequence[tuple[str, ...]], source: str, n_best: int
+) -> Pronunciation:
+    """Answer with a lexicon's pronunciations; nothing tells which of them is likelier."""
     probability = 1.0 / len(pronunciations)
     best, *others = pronunciations[:n_best]
     alternatives = tuple(Alternative(phones, probability) for phones in others)
-    return Pronunciation(word, best, probability, alternatives, source=SOURCE_DICTIONARY)
+    return Pronunciation(word, best, probability, alternatives, source=source)
 
 
 def _answer(

@@ -10,8 +10,11 @@ from omegaconf import DictConfig
 from grapheme_to_phoneme.constants import DISTRIBUTION_NAME, MODEL_FILENAME
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.metadata import ModelMetadata
-from grapheme_to_phoneme.inference.package import write_manifest
+from grapheme_to_phoneme.inference.package import LEXICON_NAME, write_manifest
+from grapheme_to_phoneme.inference.packed_lexicon import write_packed_lexicon
 from grapheme_to_phoneme.inference.pronouncer import Pronouncer
+from grapheme_to_phoneme.lexicon.data import load_data
+from grapheme_to_phoneme.lexicon.entries import group_by_spelling
 from grapheme_to_phoneme.lexicon.storage import keep
 from grapheme_to_phoneme.packaging.export import VARIANTS_DIRECTORY
 
@@ -21,6 +24,9 @@ LICENCE_NAME = "LICENSE"
 DATA_LICENCE_NAME = "LICENSE-data"
 SOURCE_NAME = "SOURCE.md"
 CARD_NAME = "MODEL_CARD.md"
+
+#: Which parts of the lexicon a package can carry, by the setting ``package.lexicon``.
+PACKED_PARTS = {"none": (), "train": ("train",), "all": ("train", "dev", "test")}
 
 CARD = """# Model card: {name}
 
@@ -39,18 +45,21 @@ def package_run(run_directory: Path, config: DictConfig) -> Path:
     """Write a run's package, and put it under DVC where there is a repository.
 
     The folder holds every variant of the model, a model card, the licences of code and data,
-    a note of where all comes from, and a manifest with the hash of every file. It is complete
-    for prediction and never changed: one that exists already is refused.
+    a note of where all comes from, and a manifest with the hash of every file; and, by
+    ``package.lexicon``, the training part of the lexicon or all parts, so that known words are
+    exact. It is complete for prediction and never changed: one that exists already is refused.
 
     Args:
         run_directory: a finished run.
-        config: the run's configuration; ``package``, ``data`` and ``storage`` are used.
+        config: the run's configuration; ``package``, ``data``, ``preprocessing`` and
+            ``storage`` are used.
 
     Returns:
         The package's folder.
 
     Raises:
-        UserError: if the run has no model or the package exists already.
+        UserError: if the run has no model, the package exists already, or the lexicon to pack
+            is not the one that the run was trained on.
     """
     default = run_directory / MODEL_FILENAME
     variants = sorted((run_directory / VARIANTS_DIRECTORY).glob("*.onnx"))
@@ -63,11 +72,14 @@ def package_run(run_directory: Path, config: DictConfig) -> Path:
     if target.exists():
         raise UserError(f"{target} exists already: say package.output=DIR for another folder")
     data_licence = _data_licence(config.data.licence_path)
+    lexicon = _lexicon(metadata, config)
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for path in variants:
         shutil.copyfile(path, partial / path.name)
+    if lexicon:
+        write_packed_lexicon(partial / LEXICON_NAME, lexicon)
     licence = distribution(DISTRIBUTION_NAME).read_text(f"licenses/{LICENCE_NAME}")
     (partial / LICENCE_NAME).write_text(licence or "", encoding="utf-8")
     if data_licence is not None:
@@ -84,6 +96,25 @@ def package_run(run_directory: Path, config: DictConfig) -> Path:
 
 def _default_target(run_directory: Path, metadata: ModelMetadata, config: DictConfig) -> Path:
     return Path(config.package.directory) / f"{run_directory.name}-{metadata.package_version}"
+
+
+def _lexicon(metadata: ModelMetadata, config: DictConfig) -> dict[str, list[tuple[str, ...]]]:
+    """Return the pronunciations to pack, the preferred one of a spelling first."""
+    if config.package.lexicon not in PACKED_PARTS:
+        raise UserError(
+            f"package.lexicon={config.package.lexicon}: say one of {', '.join(PACKED_PARTS)}"
+        )
+    parts = PACKED_PARTS[config.package.lexicon]
+    if not parts:
+        return {}
+    data = load_data(config)
+    if data.hashes["train"] != metadata.split_sha256["train"]:
+        raise UserError(
+            "the lexicon is not the one that the model was trained on: bring the old one back, "
+            "or say package.lexicon=none"
+        )
+    entries = [entry for part in parts for entry in getattr(data, part) or ()]
+    return group_by_spelling(entries)
 
 
 def _data_licence(path: str | None) -> Path | None:

@@ -59,6 +59,53 @@ def test_package_says_what_the_model_file_says(package: Path, tiny_run: TinyRun)
     assert by_command == [f"{answer.word}\t{' '.join(answer.phones)}" for answer in expected]
 
 
+def test_packed_lexicon_makes_known_words_exact(tiny_run: TinyRun, tmp_path: Path) -> None:
+    target = tmp_path / "whole"
+    completed = run_g2p(
+        "package",
+        "--run",
+        "runs/tiny",
+        "package.lexicon=train",
+        f"package.output={target}",
+        cwd=tiny_run.folder,
+    )
+    assert completed.returncode == 0, completed.stderr.decode()
+    lexicon: dict[str, list[str]] = {}
+    for line in tiny_run.train_path.read_text().splitlines():
+        word, phones = line.split("\t")
+        lexicon.setdefault(word, []).append(phones)
+    pronouncer = Pronouncer(target, threads=1)
+    answers = pronouncer.pronounce([*lexicon, "kubernetes"])
+    assert [" ".join(answer.phones) for answer in answers[:-1]] == [
+        phones[0] for phones in lexicon.values()
+    ]
+    assert {answer.source for answer in answers[:-1]} == {"lexicon"}
+    model_alone = Pronouncer(target, threads=1, use_lexicon=False).pronounce(["kubernetes"])
+    assert answers[-1:] == model_alone and answers[-1].source == "model"
+    # The user's own dictionary still comes first.
+    word = next(iter(lexicon))
+    pronouncer.use_dictionary({word: [("X",)]})
+    assert pronouncer.pronounce([word])[0].source == "dictionary"
+    by_command = run_g2p("infer", "--model", target, "--show-source", word).stdout.decode()
+    assert by_command == f"{word}\t{lexicon[word][0]}\tlexicon\n"
+    without = run_g2p("infer", "--model", target, "--show-source", "infer.use_lexicon=false", word)
+    assert without.stdout.decode().endswith("\tmodel\n")
+
+
+def test_unknown_choice_of_a_lexicon(tiny_run: TinyRun, tmp_path: Path) -> None:
+    completed = run_g2p(
+        "package",
+        "--run",
+        "runs/tiny",
+        "package.lexicon=some",
+        f"package.output={tmp_path / 'one'}",
+        cwd=tiny_run.folder,
+    )
+    assert completed.returncode == 2
+    assert b"say one of none, train, all" in completed.stderr
+    assert not (tmp_path / "one").exists()
+
+
 def test_package_is_never_overwritten(package: Path, tiny_run: TinyRun) -> None:
     before = (package / MANIFEST_NAME).read_bytes()
     completed = run_g2p(
