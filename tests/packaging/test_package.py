@@ -71,9 +71,8 @@ def test_packed_lexicon_makes_known_words_exact(tiny_run: TinyRun, tmp_path: Pat
     )
     assert completed.returncode == 0, completed.stderr.decode()
     lexicon: dict[str, list[str]] = {}
-    for line in tiny_run.train_path.read_text().splitlines():
-        word, phones = line.split("\t")
-        lexicon.setdefault(word, []).append(phones)
+    for entry in tiny_run.lexicon.train:
+        lexicon.setdefault(entry.spelling, []).append(" ".join(entry.phones))
     pronouncer = Pronouncer(target, threads=1)
     answers = pronouncer.pronounce([*lexicon, "kubernetes"])
     assert [" ".join(answer.phones) for answer in answers[:-1]] == [
