@@ -92,6 +92,13 @@ def assemble_core(
             # TensorRT does not know the body's condition where the loop begins without one.
             numpy_helper.from_array(np.array(True), "always"),
         ],
+        # ONNX does not take for granted that a loop leaves shapes as they are.
+        value_info=[
+            helper.make_tensor_value_info(
+                "last_state", TensorProto.FLOAT, ["batch", beam_size, parts.state_size]
+            ),
+            helper.make_tensor_value_info("last_chunk", TensorProto.INT64, ["batch", beam_size]),
+        ],
     )
     _widen_tables(graph)
     model = make_model(graph, metadata, {"": OPSET})
@@ -168,7 +175,7 @@ def _search_loop(parts: Parts, beam_size: int) -> NodeProto:
         *search_step(parts.step),
         helper.make_node("GatherND", ["path", "source_index"], ["moved_path"], batch_dims=1),
         helper.make_node("Equal", ["positions", "position"], ["is_here"]),
-        helper.make_node("Unsqueeze", ["chosen", "two"], ["chosen_column"]),
+        helper.make_node("Unsqueeze", ["chosen", "last_axis"], ["chosen_column"]),
         helper.make_node("Where", ["is_here", "chosen_column", "moved_path"], ["next_path"]),
         helper.make_node("Identity", ["go_on"], ["still_go_on"]),
     ]

@@ -233,7 +233,6 @@ def search_constants() -> list[TensorProto]:
     """Return the constants that :func:`initial_beam` and :func:`search_step` refer to."""
     values = {
         "one": np.array([1], dtype=np.int64),
-        "two": np.array([2], dtype=np.int64),
         "flat": np.array([0, -1], dtype=np.int64),
         "scalar_zero": np.array(0, dtype=np.int64),
         "scalar_one": np.array(1, dtype=np.int64),
@@ -304,8 +303,11 @@ def search_step(step: ModelProto) -> list[NodeProto]:
     places that the hypotheses grew from, ``source`` and, as an index, ``source_index``.
     """
     return [
+        # Of their own, since ONNX infers no shapes from the values of constants further outside.
+        _constant("hypothesis_axis", [1]),
+        _constant("last_axis", [2]),
         *step.graph.node,
-        helper.make_node("Unsqueeze", ["scores", "two"], ["scores_column"]),
+        helper.make_node("Unsqueeze", ["scores", "last_axis"], ["scores_column"]),
         helper.make_node("Add", ["scores_column", "step_log_probabilities"], ["totals"]),
         helper.make_node("Reshape", ["totals", "flat"], ["flat_totals"]),
         helper.make_node("TopK", ["flat_totals", BEAM_SIZE], ["best", "found"], axis=-1),
@@ -314,12 +316,12 @@ def search_step(step: ModelProto) -> list[NodeProto]:
         helper.make_node("Mod", ["found", "answers"], ["found_answer"]),
         helper.make_node("Add", ["found_answer", "one"], ["found_chunk"]),
         helper.make_node("Equal", ["letter", "padding"], ["is_outside"]),
-        helper.make_node("Unsqueeze", ["is_outside", "one"], ["outside"]),
-        helper.make_node("Unsqueeze", ["outside", "two"], ["outside_state"]),
+        helper.make_node("Unsqueeze", ["is_outside", "hypothesis_axis"], ["outside"]),
+        helper.make_node("Unsqueeze", ["outside", "last_axis"], ["outside_state"]),
         helper.make_node("Where", ["outside", "unmoved", "found_source"], ["source"]),
         helper.make_node("Where", ["outside", "start", "found_chunk"], ["chosen"]),
         helper.make_node("Where", ["outside", "scores", "best"], ["next_scores"]),
-        helper.make_node("Unsqueeze", ["source", "two"], ["source_index"]),
+        helper.make_node("Unsqueeze", ["source", "last_axis"], ["source_index"]),
         helper.make_node("GatherND", ["advanced", "source_index"], ["moved"], batch_dims=1),
         helper.make_node("Where", ["outside_state", "state", "moved"], ["next_state"]),
     ]
@@ -427,7 +429,8 @@ def _spell_out(alphabets: Alphabets) -> list[NodeProto]:
     return [
         _label_encoder("chunk_ids", CHUNKS, ids, values_strings=texts, default_string=""),
         _label_encoder("chunk_ids", "says", ids, values_int64s=says_something, default_int64=0),
-        helper.make_node("CumSum", ["says", "two"], ["said_before"], exclusive=1),
+        _constant("letters_axis", [2]),
+        helper.make_node("CumSum", ["says", "letters_axis"], ["said_before"], exclusive=1),
         helper.make_node("Greater", ["said_before", "scalar_zero"], ["follows"]),
         _constant("spaced_offset", [spaced_offset]),
         helper.make_node("Where", ["follows", "spaced_offset", "scalar_zero"], ["spacing"]),

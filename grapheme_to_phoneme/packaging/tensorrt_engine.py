@@ -30,9 +30,6 @@ DESCRIPTION_SUFFIX = ".yaml"
 #: The first version with all that is used here: before, strongly typed networks had gaps.
 LEAST_VERSION = (10, 12)
 
-#: What is wrong with a description that was cut off or edited by hand.
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
-
 
 @dataclass(frozen=True)
 class Profile:
@@ -94,7 +91,8 @@ class EngineDescription:
             values = OmegaConf.to_container(OmegaConf.load(path))
             shapes = {name: tuple(shape) for name, shape in values.pop("profile").items()}
             return cls(profile=Profile(**shapes), **values)
-        except UNREADABLE as error:
+        # What PyYAML, OmegaConf and missing fields raise shares no base class but this.
+        except Exception as error:
             raise UserError(f"{path} is damaged: copy it again") from error
 
 

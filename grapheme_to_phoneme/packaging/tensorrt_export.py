@@ -208,7 +208,7 @@ def build_plan(
             module without.
 
     Raises:
-        UserError: if TensorRT cannot build one; its own messages are on standard error.
+        UserError: if TensorRT cannot build one; it prints messages of its own.
     """
     builder = tensorrt.Builder(tensorrt.Logger(tensorrt.Logger.ERROR))
     # TensorRT 11 knows nothing else, and ignores it.

@@ -5,6 +5,7 @@ machine without any, and the package registries have it: so what is built here i
 what runs an engine waits for a GPU.
 """
 
+import json
 import os
 import platform
 import shutil
@@ -83,12 +84,14 @@ import tensorrt_rtx
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.packaging.tensorrt_engine import Profile
 from grapheme_to_phoneme.packaging.tensorrt_export import build_plan
-for name in sys.argv[1:]:
+outcomes = []
+for name in sys.argv[2:]:
     try:
         profile = Profile((1, 1), (64, 8), (512, 64))
-        print(json.dumps(len(build_plan(tensorrt_rtx, Path(name), profile, None))))
+        outcomes.append(len(build_plan(tensorrt_rtx, Path(name), profile, None)))
     except UserError as error:
-        print(json.dumps(str(error)))
+        outcomes.append(str(error))
+Path(sys.argv[1]).write_text(json.dumps(outcomes))
 """
 
 
@@ -165,7 +168,7 @@ def test_profile_covers_the_longest_word_of_the_data(
     entries = read_lexicon(cmudict_path, "cmudict")
     longest = max(len(entry.spelling) for entry in entries)
     profile = choose_profile(dev_words, alphabets, config)
-    assert longest > 30
+    assert longest > max(map(len, dev_words))
     assert profile.smallest[1] <= 1 and profile.largest[1] >= longest
 
 
@@ -403,6 +406,7 @@ def test_tensorrt_parses_and_compiles(tiny_run: TinyRun, rtx_path: Path, tmp_pat
             sys.executable,
             "-c",
             BUILDING_PROGRAM,
+            tmp_path / "outcomes.json",
             tiny_run.core,
             tiny_run.float16_core,
             tiny_run.float32_model,
@@ -414,7 +418,8 @@ def test_tensorrt_parses_and_compiles(tiny_run: TinyRun, rtx_path: Path, tmp_pat
         timeout=900,
     )
     assert completed.returncode == 0, completed.stderr
-    float32, float16, strings, narrow = map(yaml.safe_load, completed.stdout.splitlines())
+    outcomes = json.loads((tmp_path / "outcomes.json").read_text())
+    float32, float16, strings, narrow = outcomes
     assert float32 > float16 > 100_000
     for refused in (strings, narrow):
         assert refused.startswith("TensorRT cannot read ")
