@@ -37,7 +37,7 @@ RESUME = "resume="
 NUMBERS = ("n_best", "beam_size", "threads")
 
 #: Flags that need no value.
-SWITCHES = ("show_alignment", "show_source")
+SWITCHES = ("show_alignment", "show_arguments", "show_source")
 
 #: What a shell gives a command that was ended by Ctrl-C.
 EXIT_INTERRUPTED = 130
@@ -118,6 +118,42 @@ class Commands:
         from grapheme_to_phoneme import workflows
 
         workflows.export(config, directory, Path(checkpoint) if checkpoint else None)
+
+    @SetParseFn(str)
+    def export_tensorrt(
+        self,
+        *overrides: str,
+        run: str = "",
+        core: str = "",
+        engine: str = "",
+        show_arguments: str = "",
+        **unknown: str,
+    ) -> None:
+        """Build a TensorRT engine of a core network, on the GPU that is to run it, and check it.
+
+        Args:
+            overrides: Hydra overrides, such as tensorrt.precision=float32.
+            run: the run's directory; by default the newest.
+            core: a core network's file, instead of a run's.
+            engine: an engine that trtexec built, to check and describe instead.
+            show_arguments: print trtexec's arguments, one a line, and do no more; needs no
+                value, no TensorRT and no GPU.
+        """
+        given = {"core": core, "engine": engine, "show_arguments": show_arguments}
+        overrides = (*overrides, *_as_overrides("tensorrt", given))
+        if core:
+            config = _compose("export-tensorrt", overrides, unknown)
+        else:
+            directory, config = _run_and_config("export-tensorrt", run, overrides, unknown)
+        _require("torch", "train")
+        from grapheme_to_phoneme.packaging import tensorrt_export
+
+        path = Path(core) if core else tensorrt_export.core_of(directory, config)
+        if config.tensorrt.show_arguments:
+            lines = tensorrt_export.trtexec_arguments(path, config)
+            sys.stdout.write("".join(f"{line}\n" for line in lines))
+        else:
+            tensorrt_export.export_engine(path, config)
 
     @SetParseFn(str)
     def package(self, *overrides: str, run: str = "", **unknown: str) -> None:

@@ -161,6 +161,21 @@ class TinyRun:
         return self.directory / "variants" / "int8.onnx"
 
     @property
+    def float16_model(self) -> Path:
+        """The variant for GPUs."""
+        return self.directory / "variants" / "float16.onnx"
+
+    @property
+    def core(self) -> Path:
+        """The network without strings, in float32."""
+        return self.directory / "core" / "float32.onnx"
+
+    @property
+    def float16_core(self) -> Path:
+        """The network without strings, in float16."""
+        return self.directory / "core" / "float16.onnx"
+
+    @property
     def checkpoint(self) -> Path:
         """The best checkpoint."""
         return self.directory / "checkpoints" / "best.ckpt"

@@ -32,7 +32,7 @@ class ModelMetadata:
         git_dirty: ``true`` where tracked files differed from the commit.
         package_version: version of this package that wrote the file.
         training: what else is worth knowing of the training, such as seed and epochs.
-        precision: what the arithmetic is done in, ``float32`` or ``int8``.
+        precision: what the arithmetic is done in, ``float32``, ``float16`` or ``int8``.
     """
 
     letters: tuple[str, ...]

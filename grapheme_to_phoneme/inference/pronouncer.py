@@ -26,6 +26,9 @@ SOURCE_DICTIONARY = "dictionary"
 SOURCE_LEXICON = "lexicon"
 SOURCE_MODEL = "model"
 
+#: What a model file takes, besides the size of the beam.
+WORDS_INPUT = "words"
+
 #: What a model file gives, and what it gives besides where alignments are asked for.
 OUTPUTS = ("pronunciations", "log_probabilities")
 ALIGNMENT_OUTPUT = "chunks"
@@ -129,6 +132,11 @@ class Pronouncer:
         self.metadata = ModelMetadata.from_properties(
             self._session.get_modelmeta().custom_metadata_map, str(path)
         )
+        if self._session.get_inputs()[0].name != WORDS_INPUT:
+            raise UserError(
+                f"{path} is a core network, which takes ids: the model that takes words is "
+                "model.onnx, beside its folder"
+            )
         self._letters = frozenset(self.metadata.letters)
         self._letters_per_batch = letters_per_batch
         self._longest_word = longest_word
@@ -282,7 +290,7 @@ class Pronouncer:
         values = self._session.run(
             outputs,
             {
-                "words": np.array(batch, dtype=object),
+                WORDS_INPUT: np.array(batch, dtype=object),
                 "beam_size": np.array([beam_size], dtype=np.int64),
             },
         )

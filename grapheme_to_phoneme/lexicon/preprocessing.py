@@ -156,11 +156,22 @@ def ensure_example(config: DictConfig) -> Path:
     Raises:
         UserError: as :func:`ensure_prepared` does.
     """
-    path = prepared_paths(config).example_words
-    if path.is_file():
-        return path
-    pulled = storage.pull([path], config.storage)
-    return path if pulled.done else ensure_prepared(config).example_words
+    return _ensure_words(config, prepared_paths(config).example_words)
+
+
+def ensure_sample(config: DictConfig) -> Path:
+    """Return the sample for TensorRT, fetched or made where it is missing.
+
+    Raises:
+        UserError: as :func:`ensure_prepared` does.
+    """
+    return _ensure_words(config, prepared_paths(config).sample_words)
+
+
+def _ensure_words(config: DictConfig, path: Path) -> Path:
+    if not path.is_file() and not storage.pull([path], config.storage).done:
+        ensure_prepared(config)
+    return path
 
 
 def build_normalization(config: DictConfig) -> Normalization:

@@ -22,7 +22,15 @@ from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.metadata import ModelMetadata
 from grapheme_to_phoneme.inference.pronouncer import Pronouncer
 from grapheme_to_phoneme.normalization import Normalization
-from grapheme_to_phoneme.packaging.onnx_export import Parts, assemble, export_parts, write_model
+from grapheme_to_phoneme.packaging.core_export import assemble_core, check_core
+from grapheme_to_phoneme.packaging.half_precision import halve
+from grapheme_to_phoneme.packaging.onnx_export import (
+    Parts,
+    assemble,
+    export_parts,
+    open_session,
+    write_model,
+)
 from grapheme_to_phoneme.packaging.quantization import quantize
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, Alphabets
 from grapheme_to_phoneme.training.evaluation import score_answers
@@ -34,8 +42,11 @@ LOGGER = logging.getLogger(__name__)
 
 #: The folder of all variants of a model file, beside it.
 VARIANTS_DIRECTORY = "variants"
+#: The folder of the networks without strings, beside it.
+CORE_DIRECTORY = "core"
 FLOAT32 = "float32"
 INT8 = "int8"
+FLOAT16 = "float16"
 
 
 @dataclass(frozen=True)
@@ -66,7 +77,9 @@ def export_checkpoint(
 
     The float32 variant must say what PyTorch says. The others, in ``variants/`` beside
     ``target`` as it is, may lose up to ``config.export.tolerated_loss`` points of WER against
-    it. The smallest of all becomes ``target``.
+    it. The smallest of those for processors becomes ``target``: float16 is for GPUs, and on a
+    processor slower than float32. In ``core/`` go the networks of the float32 and the float16
+    variant without strings, each once it says what its variant says.
 
     Args:
         checkpoint: a checkpoint that training wrote.
@@ -90,12 +103,15 @@ def export_checkpoint(
         sample = _sample(spellings, config.export.calibration_words, config.export)
         quantized = quantize(parts, module.network, module.alphabets, sample)
         small = _write_variant(INT8, quantized, module, Path(unchecked), references, config)
-        offered = _offer([exact, small], config.export.tolerated_loss)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        for variant in offered:
-            variant.path.replace(folder / variant.path.name)
-    chosen = min(offered, key=lambda variant: variant.megabytes)
+        halved = halve(parts)
+        half = _write_variant(FLOAT16, halved, module, Path(unchecked), references, config)
+        offered = _offer([exact, small, half], config.export.tolerated_loss)
+        cores = _write_cores(
+            [(exact, parts), (half, halved)], offered, module, Path(unchecked), spellings, config
+        )
+        _replace_folder(folder, [variant.path for variant in offered])
+        _replace_folder(target.with_name(CORE_DIRECTORY), cores)
+    chosen = choose_default(offered)
     partial = target.with_name(target.name + ".partial")
     shutil.copyfile(folder / chosen.path.name, partial)
     partial.replace(target)
@@ -103,9 +119,51 @@ def export_checkpoint(
     return chosen.score
 
 
+def choose_default(offered: Sequence[Variant]) -> Variant:
+    """Return the variant that is used where nobody asks for another: the smallest.
+
+    float16 never is: a processor computes in it by converting there and back.
+    """
+    for_processors = [variant for variant in offered if variant.name != FLOAT16]
+    return min(for_processors, key=lambda variant: variant.megabytes)
+
+
 def _existing(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _replace_folder(folder: Path, files: Sequence[Path]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for path in files:
+        path.replace(folder / path.name)
+
+
+def _write_cores(
+    candidates: Sequence[tuple[Variant, Parts]],
+    offered: Sequence[Variant],
+    module: PronunciationModule,
+    folder: Path,
+    spellings: Sequence[str],
+    config: DictConfig,
+) -> list[Path]:
+    """Write and check the networks without strings of those variants that are offered."""
+    paths = []
+    for variant, parts in candidates:
+        if variant in offered:
+            path = folder / CORE_DIRECTORY / variant.path.name
+            metadata = replace(_metadata(module, variant.name), scores=_scores(variant.score))
+            beam_size = config.export.core_beam_size
+            write_model(assemble_core(parts, module.alphabets, metadata, beam_size), path)
+            words = _sample(spellings, config.export.parity_words, config.export)
+            check_core(path, variant.path, words, config.export)
+            paths.append(path)
+    return paths
+
+
+def _scores(score: Score) -> dict[str, float]:
+    return {"dev_wer": round(score.wer, 3), "dev_per": round(score.per, 3)}
 
 
 def _write_variant(
@@ -126,8 +184,8 @@ def _write_variant(
     score = score_answers(pronouncer.pronounce(references), references)
     seconds = time.perf_counter() - started
     latency = _latency(pronouncer, list(references)[: config.export.latency_words])
-    scores = {"dev_wer": round(score.wer, 3), "dev_per": round(score.per, 3)}
-    onnx.helper.set_model_props(model, replace(metadata, scores=scores).to_properties())
+    scored = replace(metadata, scores=_scores(score))
+    onnx.helper.set_model_props(model, scored.to_properties())
     write_model(model, path)
     megabytes = path.stat().st_size / 1e6
     return Variant(name, path, megabytes, score, len(references) / seconds, latency)
@@ -222,11 +280,7 @@ def check_parity(
     Raises:
         UserError: naming the first word that differs.
     """
-    options = onnxruntime.SessionOptions()
-    # Its threads would wait for work in a loop and keep PyTorch's from theirs, and in turn:
-    # on a busy machine that took minutes.
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = open_session(model)
     words = _sample(_known_spellings(spellings, alphabets), config.parity_words, config)
     worst = 0.0
     for batch_size in config.parity_batch_sizes:

@@ -4,7 +4,8 @@ PyTorch exports the two parts of the network, the encoder with all that can be c
 every letter at once and one step of the decoder. This module joins them with the standard's own
 operators: ``Tokenizer`` and ``LabelEncoder`` turn spellings into letter ids, a ``Scan`` over the
 letters runs the beam search with the step as its body, a second ``Scan``, backwards, follows the
-best paths, and a ``Loop`` joins their phones into strings.
+best paths, and a ``Loop`` joins their phones into strings. The same search without strings, for
+compilers that know none, is in :mod:`core_export`.
 """
 
 import logging
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import torch
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
@@ -131,7 +133,7 @@ def assemble(parts: Parts, alphabets: Alphabets, metadata: ModelMetadata) -> Mod
     nodes = [
         *_letter_ids(alphabets),
         *parts.preparation.graph.node,
-        *_initial_beam(parts.state_size),
+        *initial_beam(parts.state_size),
         _search_scan(parts.step, parts.state_size),
         *_trace(),
         *_spell_out(alphabets),
@@ -151,16 +153,22 @@ def assemble(parts: Parts, alphabets: Alphabets, metadata: ModelMetadata) -> Mod
         initializer=[
             *parts.preparation.graph.initializer,
             *parts.step.graph.initializer,
-            *_constants(),
+            *search_constants(),
+            numpy_helper.from_array(np.array("", dtype=object), "nothing"),
+        ],
+        # ONNX does not know the Tokenizer, and crashes on inferring shapes from its output.
+        value_info=[
+            helper.make_tensor_value_info("characters", TensorProto.STRING, ["batch", "length"])
         ],
     )
+    return make_model(graph, metadata, {"": OPSET, ML_DOMAIN: ML_OPSET, CONTRIBUTED_DOMAIN: 1})
+
+
+def make_model(graph: GraphProto, metadata: ModelMetadata, opsets: dict[str, int]) -> ModelProto:
+    """Make a model of a graph, with its metadata; ``opsets`` are versions by domain."""
     model = helper.make_model(
         graph,
-        opset_imports=[
-            helper.make_opsetid("", OPSET),
-            helper.make_opsetid(ML_DOMAIN, ML_OPSET),
-            helper.make_opsetid(CONTRIBUTED_DOMAIN, 1),
-        ],
+        opset_imports=[helper.make_opsetid(*pair) for pair in opsets.items()],
         ir_version=IR_VERSION,
         producer_name=DISTRIBUTION_NAME,
         producer_version=metadata.package_version,
@@ -175,6 +183,17 @@ def write_model(model: ModelProto, path: Path) -> None:
     partial = path.with_name(path.name + ".partial")
     onnx.save_model(model, partial)
     partial.replace(path)
+
+
+def open_session(model: Path) -> onnxruntime.InferenceSession:
+    """Load a model file to compare it with another, on one thread.
+
+    More threads would wait for work in a loop and keep PyTorch's from theirs, and in turn: on a
+    busy machine that took minutes.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _export(
@@ -210,10 +229,10 @@ def _rename(graph: GraphProto, names: dict[str, str]) -> None:
         value.name = names.get(value.name, value.name)
 
 
-def _constants() -> list[TensorProto]:
+def search_constants() -> list[TensorProto]:
+    """Return the constants that :func:`initial_beam` and :func:`search_step` refer to."""
     values = {
         "one": np.array([1], dtype=np.int64),
-        "two": np.array([2], dtype=np.int64),
         "flat": np.array([0, -1], dtype=np.int64),
         "scalar_zero": np.array(0, dtype=np.int64),
         "scalar_one": np.array(1, dtype=np.int64),
@@ -221,7 +240,6 @@ def _constants() -> list[TensorProto]:
         "start": np.array(START_ID, dtype=np.int64),
         "certain": np.array(0.0, dtype=np.float32),
         "impossible": np.array(-np.inf, dtype=np.float32),
-        "nothing": np.array("", dtype=object),
     }
     return [numpy_helper.from_array(value, name) for name, value in values.items()]
 
@@ -251,8 +269,12 @@ def _letter_ids(alphabets: Alphabets) -> list[NodeProto]:
     ]
 
 
-def _initial_beam(state_size: int) -> list[NodeProto]:
-    """The beam before the first letter: one live hypothesis, the others impossible."""
+def initial_beam(state_size: int) -> list[NodeProto]:
+    """The beam before the first letter: one live hypothesis, the others impossible.
+
+    From ``letters`` and ``beam_size``, shape (1,), these nodes compute ``first_state``,
+    ``first_previous`` and ``first_scores``, and ``unmoved``, every hypothesis' own place.
+    """
     return [
         helper.make_node("Shape", ["letters"], ["batch_size"], start=0, end=1),
         helper.make_node("Concat", ["batch_size", BEAM_SIZE], ["beam_shape"], axis=0),
@@ -273,13 +295,19 @@ def _constant(name: str, values: list[int]) -> NodeProto:
     return helper.make_node("Constant", [], [name], value_ints=values)
 
 
-def _search_scan(step: ModelProto, state_size: int) -> NodeProto:
-    """The beam search: the same bookkeeping as ``Network.search``, letter by letter."""
-    nodes = [
-        helper.make_node("Unsqueeze", ["letter_gates", "one"], ["gates"]),
-        helper.make_node("Unsqueeze", ["letter_hidden", "one"], ["hidden"]),
+def search_step(step: ModelProto) -> list[NodeProto]:
+    """One letter of the beam search: the same bookkeeping as in ``Network.search``.
+
+    From ``gates``, ``hidden`` and ``letter``, and the beam as ``state``, ``previous`` and
+    ``scores``, these nodes compute ``next_state``, ``chosen`` and ``next_scores``, and the
+    places that the hypotheses grew from, ``source`` and, as an index, ``source_index``.
+    """
+    return [
+        # Of their own, since ONNX infers no shapes from the values of constants further outside.
+        _constant("hypothesis_axis", [1]),
+        _constant("last_axis", [2]),
         *step.graph.node,
-        helper.make_node("Unsqueeze", ["scores", "two"], ["scores_column"]),
+        helper.make_node("Unsqueeze", ["scores", "last_axis"], ["scores_column"]),
         helper.make_node("Add", ["scores_column", "step_log_probabilities"], ["totals"]),
         helper.make_node("Reshape", ["totals", "flat"], ["flat_totals"]),
         helper.make_node("TopK", ["flat_totals", BEAM_SIZE], ["best", "found"], axis=-1),
@@ -288,14 +316,23 @@ def _search_scan(step: ModelProto, state_size: int) -> NodeProto:
         helper.make_node("Mod", ["found", "answers"], ["found_answer"]),
         helper.make_node("Add", ["found_answer", "one"], ["found_chunk"]),
         helper.make_node("Equal", ["letter", "padding"], ["is_outside"]),
-        helper.make_node("Unsqueeze", ["is_outside", "one"], ["outside"]),
-        helper.make_node("Unsqueeze", ["outside", "two"], ["outside_state"]),
+        helper.make_node("Unsqueeze", ["is_outside", "hypothesis_axis"], ["outside"]),
+        helper.make_node("Unsqueeze", ["outside", "last_axis"], ["outside_state"]),
         helper.make_node("Where", ["outside", "unmoved", "found_source"], ["source"]),
         helper.make_node("Where", ["outside", "start", "found_chunk"], ["chosen"]),
         helper.make_node("Where", ["outside", "scores", "best"], ["next_scores"]),
-        helper.make_node("Unsqueeze", ["source", "two"], ["source_index"]),
+        helper.make_node("Unsqueeze", ["source", "last_axis"], ["source_index"]),
         helper.make_node("GatherND", ["advanced", "source_index"], ["moved"], batch_dims=1),
         helper.make_node("Where", ["outside_state", "state", "moved"], ["next_state"]),
+    ]
+
+
+def _search_scan(step: ModelProto, state_size: int) -> NodeProto:
+    """The beam search, letter by letter."""
+    nodes = [
+        helper.make_node("Unsqueeze", ["letter_gates", "one"], ["gates"]),
+        helper.make_node("Unsqueeze", ["letter_hidden", "one"], ["hidden"]),
+        *search_step(step),
         helper.make_node("Identity", ["chosen"], ["chosen_out"]),
     ]
     beam = ["batch", "beam"]
@@ -392,7 +429,8 @@ def _spell_out(alphabets: Alphabets) -> list[NodeProto]:
     return [
         _label_encoder("chunk_ids", CHUNKS, ids, values_strings=texts, default_string=""),
         _label_encoder("chunk_ids", "says", ids, values_int64s=says_something, default_int64=0),
-        helper.make_node("CumSum", ["says", "two"], ["said_before"], exclusive=1),
+        _constant("letters_axis", [2]),
+        helper.make_node("CumSum", ["says", "letters_axis"], ["said_before"], exclusive=1),
         helper.make_node("Greater", ["said_before", "scalar_zero"], ["follows"]),
         _constant("spaced_offset", [spaced_offset]),
         helper.make_node("Where", ["follows", "spaced_offset", "scalar_zero"], ["spacing"]),

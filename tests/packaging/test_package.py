@@ -38,6 +38,7 @@ def test_package_is_whole(package: Path, tiny_run: TinyRun) -> None:
         "LICENSE",
         "MODEL_CARD.md",
         "SOURCE.md",
+        "float16.onnx",
         "float32.onnx",
         "int8.onnx",
         MANIFEST_NAME,
