@@ -21,7 +21,8 @@ from mlflow.tracking import MlflowClient
 
 from grapheme_to_phoneme import Pronouncer
 from grapheme_to_phoneme.configuration import compose_config
-from grapheme_to_phoneme.training.tracking import TrackingLogger, answers, git_state
+from grapheme_to_phoneme.mlflow_connection import answers
+from grapheme_to_phoneme.training.tracking import TrackingLogger, git_state
 from tests.conftest import REPOSITORY, TinyRun, g2p_environment, unused_port
 from tests.training.conftest import Train
 
