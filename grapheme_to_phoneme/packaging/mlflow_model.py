@@ -87,9 +87,10 @@ def save_model(model: Path, target: Path, scoring: DictConfig) -> None:
     Raises:
         UserError: as :class:`Pronouncer` does.
     """
-    import mlflow
-
     with _model_arguments(model, scoring) as arguments:
+        # It takes seconds, which a mistake in the model's name shall not.
+        import mlflow
+
         mlflow.pyfunc.save_model(target, **arguments)
 
 
@@ -226,12 +227,18 @@ def _model_arguments(model: Path, scoring: DictConfig) -> Iterator[dict[str, Any
     """Give what MLflow wants to know of a model, with files that go away afterwards."""
     metadata = Pronouncer(model, threads=1).metadata
     with TemporaryDirectory(prefix="g2p-") as folder:
+        # MLflow takes paths for addresses, in which `#` and `%` mean something.
+        copy = Path(folder) / MLFLOW_ARTIFACT
+        if model.is_dir():
+            shutil.copytree(model, copy)
+        else:
+            shutil.copyfile(model, copy)
         script = Path(folder) / SCRIPT_NAME
         script.write_text(SCRIPT, encoding="utf-8")
         yield {
             "python_model": str(script),
             "code_paths": [str(_copy_code(Path(folder)))],
-            "artifacts": {MLFLOW_ARTIFACT: str(model)},
+            "artifacts": {MLFLOW_ARTIFACT: str(copy)},
             "signature": _signature(),
             "input_example": (_example(metadata), {"n_best": 2}),
             "pip_requirements": [f"{name}=={version(name)}" for name in REQUIREMENTS],

@@ -7,13 +7,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from grapheme_to_phoneme.constants import DISTRIBUTION_NAME, MODEL_FILENAME
+from grapheme_to_phoneme.constants import DISTRIBUTION_NAME, MODEL_FILENAME, VARIANTS_DIRECTORY
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.metadata import ModelMetadata
 from grapheme_to_phoneme.inference.package import write_manifest
 from grapheme_to_phoneme.inference.pronouncer import Pronouncer
 from grapheme_to_phoneme.lexicon.storage import keep
-from grapheme_to_phoneme.packaging.export import VARIANTS_DIRECTORY
 
 LOGGER = logging.getLogger(__name__)
 
