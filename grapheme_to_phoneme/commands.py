@@ -10,7 +10,8 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -38,6 +39,9 @@ NUMBERS = ("n_best", "beam_size", "threads")
 
 #: Flags that need no value.
 SWITCHES = ("show_alignment", "show_arguments", "show_source")
+
+#: What `g2p serve` can run; each has a file of that name in configs/serve/.
+SERVERS = ("mlflow",)
 
 #: What a shell gives a command that was ended by Ctrl-C.
 EXIT_INTERRUPTED = 130
@@ -170,6 +174,60 @@ class Commands:
         LOGGER.info("try it: g2p infer --model %s kubernetes", target)
 
     @SetParseFn(str)
+    def register(
+        self, *overrides: str, run: str = "", model: str = "", alias: str = "", **unknown: str
+    ) -> None:
+        """Put a model into MLflow's registry, in the form that MLflow serves.
+
+        Args:
+            overrides: Hydra overrides, such as logger.tracking_uri=http://HOST:PORT or
+                logger.registered_model=NAME.
+            run: the run's directory; by default the newest.
+            model: instead of a run, a model file or the folder of a package.
+            alias: a name, such as champion, that shall stand for this version from now on.
+        """
+        if run and model:
+            raise UserError("give --run or --model, not both")
+        if model:
+            config = _compose("register", overrides, unknown)
+        else:
+            directory, config = _run_and_config("register", run, overrides, unknown)
+        _require("mlflow", "tracking")
+        from grapheme_to_phoneme.packaging import mlflow_model
+
+        if model:
+            registration = mlflow_model.register_model(Path(model), config, alias)
+        else:
+            registration = mlflow_model.register_run(directory, config, alias)
+        address = registration.address
+        LOGGER.info("%s is in MLflow at %s", address, registration.tracking_uri)
+        LOGGER.info("try it: g2p serve mlflow --model %s", address)
+
+    @SetParseFn(str)
+    def serve(self, server: str = "", *overrides: str, model: str = "", **unknown: str) -> None:
+        """Run an inference server, as in `g2p serve mlflow`, until Ctrl-C or SIGTERM.
+
+        Args:
+            server: which one: mlflow.
+            overrides: Hydra overrides, such as serve.port=5002.
+            model: a model file, the folder of a package, or an address in MLflow, such as
+                models:/NAME/1; by default the newest trained model.
+        """
+        flags = _as_overrides("serve", {"model": model})
+        if server not in SERVERS:
+            _compose("serve", [], unknown)
+            raise UserError(f"say which server to run: g2p serve {' or '.join(SERVERS)}")
+        config = _compose("serve", (f"serve={server}", *overrides), unknown, flags=flags)
+        _require("mlflow", "tracking")
+        from grapheme_to_phoneme.packaging.model_address import is_model_address
+        from grapheme_to_phoneme.serving import mlflow_server
+
+        given = config.serve.model
+        mlflow_server.serve(
+            config, given if is_model_address(given) else _model_path(config, given)
+        )
+
+    @SetParseFn(str)
     def evaluate(
         self, *overrides: str, model: str = "", part: str = "", lexicon: str = "", **unknown: str
     ) -> None:
@@ -223,7 +281,9 @@ class Commands:
 
         Args:
             words: the words; without any, they come from the input.
-            model: the model file; by default the newest trained one.
+            model: the model file, the folder of a package, or an address in MLflow, such as
+                models:/NAME/1, models:/NAME@ALIAS or runs:/ID/model.onnx; by default the newest
+                trained model.
             input: a file with a word a line, or "-" for standard input.
             output: where the answers go; by default standard output.
             n_best: pronunciations per word; above 1, with their probabilities.
@@ -347,6 +407,19 @@ def _model_path(config: "DictConfig", given: str | None) -> Path:
     return path
 
 
+@contextmanager
+def _available_model(config: "DictConfig", given: str | None) -> Iterator[Path]:
+    """Give the model to use; one that is in MLflow is here only until it is loaded."""
+    from grapheme_to_phoneme.packaging.model_address import fetched_model, is_model_address
+
+    if is_model_address(given):
+        _require("mlflow", "tracking")
+        with fetched_model(given, config.logger) as path:
+            yield path
+    else:
+        yield _model_path(config, given)
+
+
 def _references(config: "DictConfig") -> tuple[dict[str, list[tuple[str, ...]]], str]:
     """Return the accepted pronunciations to score on, and the hash of their entries."""
     from grapheme_to_phoneme.lexicon.data import load_data, load_part
@@ -413,13 +486,14 @@ def _load_pronouncer(config: "DictConfig") -> "Pronouncer":
     from grapheme_to_phoneme.inference.pronouncer import Pronouncer
 
     settings = config.infer
-    pronouncer = Pronouncer(
-        _model_path(config, settings.model),
-        settings.threads,
-        settings.letters_per_batch,
-        settings.longest_word,
-        use_lexicon=settings.use_lexicon,
-    )
+    with _available_model(config, settings.model) as path:
+        pronouncer = Pronouncer(
+            path,
+            settings.threads,
+            settings.letters_per_batch,
+            settings.longest_word,
+            use_lexicon=settings.use_lexicon,
+        )
     if settings.dictionary is not None:
         from grapheme_to_phoneme.lexicon.entries import group_by_spelling
         from grapheme_to_phoneme.lexicon.reading import read_lexicon

@@ -14,3 +14,9 @@ INVISIBLE_CHARACTERS = "\u00ad\u200b\u2060\ufeff"
 
 #: The model file of a run.
 MODEL_FILENAME = "model.onnx"
+
+#: The folder of all variants of a model file, beside it.
+VARIANTS_DIRECTORY = "variants"
+
+#: The artifact of a model in MLflow that is its package's folder, or its model file.
+MLFLOW_ARTIFACT = "package"

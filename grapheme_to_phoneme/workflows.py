@@ -143,6 +143,7 @@ def train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> 
         best = Path(_best_checkpoint(trainer))
         score = export_checkpoint(best, target, prepared.dev_references, config)
         _report(score, trainer.global_step, run_directory, config, state, loggers)
+        _register(run_directory, config, loggers)
     return target
 
 
@@ -299,6 +300,29 @@ def _report(
                 logger.log_file(path)
         logger.finalize("success")
     LOGGER.info("dev part, by the exported model:\n%s", format_table(score))
+
+
+def _register(run_directory: Path, config: DictConfig, loggers: Sequence[Logger]) -> None:
+    """Register the model where the run was logged; a store that was fallen back on is no registry.
+
+    It is a file of the folder that the training ran in, which no server reads, and would keep
+    every trial's model for ever. A registration that fails is no reason to fail the training.
+    """
+    has_server = any(
+        isinstance(logger, TrackingLogger) and not logger.is_local for logger in loggers
+    )
+    if not has_server or not config.logger.registered_model:
+        return
+    from grapheme_to_phoneme.packaging.mlflow_model import register_run
+
+    try:
+        registration = register_run(run_directory, config, alias=None)
+    except UserError as error:
+        LOGGER.warning(
+            "not registered: %s; later: g2p register --run %s", str(error), run_directory
+        )
+    else:
+        LOGGER.info("registered in MLflow as %s", registration.address)
 
 
 def _flat(config: DictConfig) -> dict[str, object]:

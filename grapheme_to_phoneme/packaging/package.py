@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from grapheme_to_phoneme.constants import DISTRIBUTION_NAME, MODEL_FILENAME
+from grapheme_to_phoneme.constants import DISTRIBUTION_NAME, MODEL_FILENAME, VARIANTS_DIRECTORY
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.metadata import ModelMetadata
 from grapheme_to_phoneme.inference.package import LEXICON_NAME, write_manifest
@@ -16,7 +16,6 @@ from grapheme_to_phoneme.inference.pronouncer import Pronouncer
 from grapheme_to_phoneme.lexicon.data import load_data
 from grapheme_to_phoneme.lexicon.entries import group_by_spelling
 from grapheme_to_phoneme.lexicon.storage import keep
-from grapheme_to_phoneme.packaging.export import VARIANTS_DIRECTORY
 
 LOGGER = logging.getLogger(__name__)
 
@@ -61,22 +60,84 @@ def package_run(run_directory: Path, config: DictConfig) -> Path:
         UserError: if the run has no model, the package exists already, or the lexicon to pack
             is not the one that the run was trained on.
     """
-    default = run_directory / MODEL_FILENAME
-    variants = sorted((run_directory / VARIANTS_DIRECTORY).glob("*.onnx"))
-    if not default.is_file() or not variants:
-        raise UserError(
-            f"{run_directory} has no exported model: `g2p export --run {run_directory}`"
-        )
-    metadata = Pronouncer(default, threads=1).metadata
+    metadata = _run_metadata(run_directory)
     target = Path(config.package.output or _default_target(run_directory, metadata, config))
     if target.exists():
         raise UserError(f"{target} exists already: say package.output=DIR for another folder")
-    data_licence = _data_licence(config.data.licence_path)
-    lexicon = _lexicon(metadata, config)
+    write_package(run_directory, config, target)
+    outcome = keep([target], config.storage, add_new=True)
+    kept = "under DVC now" if outcome.done else f"not put under DVC: {outcome.reason}"
+    LOGGER.info("wrote the package %s, %s", target, kept)
+    return target
+
+
+def write_package(run_directory: Path, config: DictConfig, target: Path) -> None:
+    """Write a run's package, and leave DVC alone.
+
+    Args:
+        run_directory: a finished run.
+        config: the run's configuration; ``package``, ``data`` and ``preprocessing`` are used.
+        target: the package's folder, which does not exist.
+
+    Raises:
+        UserError: if the run has no model, the data's licence is missing, or the lexicon to
+            pack is not the one that the run was trained on.
+    """
+    metadata = _run_metadata(run_directory)
+    _write(
+        _variants(run_directory),
+        f"{metadata.precision}.onnx",
+        metadata,
+        f"{config.data.name}, stress {config.preprocessing.stress}",
+        _data_licence(config.data.licence_path),
+        target,
+        _lexicon(metadata, config),
+    )
+
+
+def package_file(model: Path, config: DictConfig, target: Path) -> None:
+    """Write the package of a single model file, which says itself what it was made from.
+
+    Args:
+        model: the file.
+        config: if its ``data`` is what the model was trained on, the data's licence goes along.
+        target: the package's folder, which does not exist.
+
+    Raises:
+        UserError: if ``model`` is no model file, or the data's licence is missing.
+    """
+    metadata = Pronouncer(model, threads=1).metadata
+    data = str(metadata.training.get("data", "unknown"))
+    licence = _data_licence(config.data.licence_path) if data == config.data.name else None
+    _write([model], model.name, metadata, data, licence, target)
+
+
+def _run_metadata(run_directory: Path) -> ModelMetadata:
+    default = run_directory / MODEL_FILENAME
+    if not default.is_file() or not _variants(run_directory):
+        raise UserError(
+            f"{run_directory} has no exported model: `g2p export --run {run_directory}`"
+        )
+    return Pronouncer(default, threads=1).metadata
+
+
+def _variants(run_directory: Path) -> list[Path]:
+    return sorted((run_directory / VARIANTS_DIRECTORY).glob("*.onnx"))
+
+
+def _write(
+    models: list[Path],
+    default: str,
+    metadata: ModelMetadata,
+    data: str,
+    data_licence: Path | None,
+    target: Path,
+    lexicon: dict[str, list[tuple[str, ...]]] | None = None,
+) -> None:
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for path in variants:
+    for path in models:
         shutil.copyfile(path, partial / path.name)
     if lexicon:
         write_packed_lexicon(partial / LEXICON_NAME, lexicon)
@@ -84,14 +145,11 @@ def package_run(run_directory: Path, config: DictConfig) -> Path:
     (partial / LICENCE_NAME).write_text(licence or "", encoding="utf-8")
     if data_licence is not None:
         shutil.copyfile(data_licence, partial / DATA_LICENCE_NAME)
-    (partial / SOURCE_NAME).write_text(_source(metadata, config), encoding="utf-8")
-    (partial / CARD_NAME).write_text(_card(metadata, config), encoding="utf-8")
-    write_manifest(partial, f"{metadata.precision}.onnx")
+    source = _source(metadata, data, has_licence=data_licence is not None)
+    (partial / SOURCE_NAME).write_text(source, encoding="utf-8")
+    (partial / CARD_NAME).write_text(_card(metadata, data.partition(",")[0]), encoding="utf-8")
+    write_manifest(partial, default)
     partial.replace(target)
-    outcome = keep([target], config.storage, add_new=True)
-    kept = "under DVC now" if outcome.done else f"not put under DVC: {outcome.reason}"
-    LOGGER.info("wrote the package %s, %s", target, kept)
-    return target
 
 
 def _default_target(run_directory: Path, metadata: ModelMetadata, config: DictConfig) -> Path:
@@ -128,25 +186,25 @@ def _data_licence(path: str | None) -> Path | None:
     return Path(path)
 
 
-def _source(metadata: ModelMetadata, config: DictConfig) -> str:
+def _source(metadata: ModelMetadata, data: str, has_licence: bool) -> str:
     is_dirty = metadata.git_dirty == "true"
-    data_licence = f"; its licence: {DATA_LICENCE_NAME}" if config.data.licence_path else ""
+    data_licence = f"; its licence: {DATA_LICENCE_NAME}" if has_licence else ""
     facts = [
         f"made by {DISTRIBUTION_NAME} {metadata.package_version}, Apache-2.0: see {LICENCE_NAME}",
         f"Git commit of the training: {metadata.git_commit}"
         + (", with uncommitted changes" if is_dirty else ""),
-        f"data: {config.data.name}, stress {config.preprocessing.stress}{data_licence}",
+        f"data: {data}{data_licence}",
         *(f"SHA-256 of the {part} part: {sha}" for part, sha in metadata.split_sha256.items()),
         *(f"{name}: {value}" for name, value in metadata.training.items()),
     ]
     return "# Where this model comes from\n\n" + "".join(f"- {fact}\n" for fact in facts)
 
 
-def _card(metadata: ModelMetadata, config: DictConfig) -> str:
+def _card(metadata: ModelMetadata, data: str) -> str:
     facts = [
         f"language: {metadata.language}; phones in {metadata.notation}",
         f"letters: {' '.join(metadata.letters)}",
         f"phones: {' '.join(metadata.phones)}",
         *(f"{name}: {value} %" for name, value in metadata.scores.items()),
     ]
-    return CARD.format(name=config.data.name, facts="".join(f"- {fact}\n" for fact in facts))
+    return CARD.format(name=data, facts="".join(f"- {fact}\n" for fact in facts))

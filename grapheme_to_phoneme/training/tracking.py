@@ -2,28 +2,29 @@
 
 import importlib.util
 import logging
-import os
-import socket
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
+from grapheme_to_phoneme.mlflow_connection import (
+    RECORD_NAME,
+    answers,
+    prepare_client,
+    recorded_run,
+)
+
 LOGGER = logging.getLogger(__name__)
 
 LOGS_DIRECTORY = "logs"
-#: Names the run in MLflow that a training logs to, for when it is resumed.
-RECORD_NAME = "tracking.yaml"
 #: Before the names of tags that hold what a resumed training changed.
 RESUMED_WITH = "resumed_with."
 #: Characters of a hyperparameter that MLFlowLogger keeps.
 PARAMETER_LENGTH = 250
-DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def git_state() -> dict[str, str]:
@@ -49,23 +50,6 @@ def git_state() -> dict[str, str]:
     return {"git_commit": commit, "git_dirty": str(dirty).lower()}
 
 
-def answers(tracking_uri: str, timeout: float) -> bool:
-    """Return whether something listens at an HTTP tracking address, within ``timeout`` seconds.
-
-    MLflow's own client retries for minutes before it gives up. Addresses that are not HTTP,
-    databases for one, count as answering.
-    """
-    parts = urlsplit(tracking_uri)
-    if parts.scheme not in DEFAULT_PORTS:
-        return True
-    address = (parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme])
-    try:
-        with socket.create_connection(address, timeout=timeout):
-            return True
-    except OSError:
-        return False
-
-
 class TrackingLogger(MLFlowLogger):
     """MLflow logging that moves to a local SQLite store when its server fails.
 
@@ -79,13 +63,7 @@ class TrackingLogger(MLFlowLogger):
     """
 
     def __init__(self, config: DictConfig, run_directory: Path, tags: dict[str, str]) -> None:
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(config.max_retries))
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(config.timeout_s))
-        # Both send data about the user to others unless told not to.
-        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-        os.environ["DO_NOT_TRACK"] = "true"
-        # Below this level it tells of every table of a new local store that it makes.
-        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+        prepare_client(config)
         uri = config.tracking_uri
         fallback_path = Path(config.fallback_path).resolve()
         self._fallback_uri = f"sqlite:///{fallback_path}"
@@ -104,7 +82,7 @@ class TrackingLogger(MLFlowLogger):
                 "no MLflow server answers at %s: logging to %s instead", uri, self._fallback_uri
             )
             uri = self._fallback_uri
-        self._connect(uri, tags, self._begun_run(uri))
+        self._connect(uri, tags, recorded_run(run_directory, uri))
 
     def _connect(self, uri: str, tags: dict[str, str] | None, run_id: str | None) -> None:
         location = self._fallback_artifacts if self._is_local else None
@@ -116,21 +94,10 @@ class TrackingLogger(MLFlowLogger):
             **self._settings,
         )
 
-    def _begun_run(self, uri: str) -> str | None:
-        """Return the run to go on with, if the store at ``uri`` has it."""
-        if not self._record.is_file():
-            return None
-        record = OmegaConf.load(self._record)
-        if record.tracking_uri != uri:
-            return None
-        from mlflow.exceptions import MlflowException
-        from mlflow.tracking import MlflowClient
-
-        try:
-            run = MlflowClient(uri).get_run(record.run_id)
-        except (MlflowException, OSError):
-            return None
-        return record.run_id if run.info.lifecycle_stage == "active" else None
+    @property
+    def is_local(self) -> bool:
+        """Whether the run is in the local store for want of a server."""
+        return self._is_local
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any], *args: Any, **kwargs: Any) -> None:
