@@ -41,7 +41,7 @@ RESUME = "resume="
 NUMBERS = ("n_best", "beam_size", "threads")
 
 #: Flags that need no value.
-SWITCHES = ("show_alignment", "show_source", "segment")
+SWITCHES = ("filtered", "segment", "show_alignment", "show_source")
 
 #: What a shell gives a command that was ended by Ctrl-C.
 EXIT_INTERRUPTED = 130
@@ -225,6 +225,21 @@ class Commands:
             raise SystemExit(status)
 
     @SetParseFn(str)
+    def languages(self, *wanted: str, filtered: str = "", **unknown: str) -> None:
+        """List the lexicons that data=wikipron and data=sigmorphon2021 have, with their sizes.
+
+        Args:
+            wanted: codes, names or beginnings of names; by default all languages.
+            filtered: also list WikiPron's filtered files; needs no value.
+        """
+        _as_overrides("languages", {"filtered": filtered})
+        _compose("languages", [], unknown, "prediction")
+        from grapheme_to_phoneme.lexicon.catalogues import list_lexicons
+
+        lines = list_lexicons(wanted, filtered.lower() == "true")
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+    @SetParseFn(str)
     def convert_lexicon(
         self,
         *paths: str,
@@ -316,7 +331,13 @@ def _compose(
             raise UserError(
                 f"'{text}' is no setting: write group=choice or key=value, see `g2p config`"
             )
-    return compose_config(overrides, root, list(flags))
+    config = compose_config(overrides, root, list(flags))
+    if command != "config" and "data" in config:
+        from grapheme_to_phoneme.lexicon.catalogues import locate
+
+        # What a run records is then what its language stands for.
+        locate(config)
+    return config
 
 
 def _run_and_config(
