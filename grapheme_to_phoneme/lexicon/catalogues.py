@@ -185,7 +185,7 @@ def find_wikipron(
         found = [item for item in found if getattr(item, setting) == str(wanted).lower()]
         if not found:
             raise UserError(
-                f"WikiPron has no {setting} '{wanted}' for {name}: " f"{_told(setting, choices)}"
+                f"WikiPron has no {setting} '{wanted}' for {name}: {_told(setting, choices)}"
             )
     if filtered:
         found = [item for item in found if item.filtered]
@@ -331,11 +331,13 @@ def _find_file(root: Path, folders: Sequence[str], filename: str) -> Path:
 def _find_language(
     wanted: str | None, lexicons: Iterable[NamedLexicon | SharedTaskLexicon]
 ) -> str:
+    lexicons = list(lexicons)
     names: dict[str, str] = {}
-    for item in lexicons:
-        for name in (item.language, getattr(item, "short_code", ""), item.name):
-            names.setdefault(name.lower(), item.language)
-    if wanted is None:
+    # Codes count before names: "mon" is Mongolian, though there is a language Mon.
+    for attribute in ("language", "short_code", "name"):
+        for item in lexicons:
+            names.setdefault(getattr(item, attribute, "").lower(), item.language)
+    if not wanted:
         raise UserError("say which language: data.language=CODE, see `g2p languages`")
     code = names.get(str(wanted).lower())
     if code is not None:
