@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.lexicon import formats
@@ -49,8 +49,6 @@ SHARED_PRONUNCIATIONS = 1 << 16
 
 STRESS_MARKS = re.compile(r"^[ˈˌ]+|[0-2]$")
 
-Converted = TypeVar("Converted")
-
 
 class LexiconReader:
     """The records of a lexicon file, one after the other, in bounded memory.
@@ -87,7 +85,7 @@ class LexiconReader:
     def __iter__(self) -> Iterator[Record]:
         return self.read(lambda record: record)
 
-    def read(self, convert: Callable[[Record], Converted]) -> Iterator[Converted]:
+    def read(self, convert: Callable[[Record], Any]) -> Iterator[Any]:
         """Yield what ``convert`` makes of each record; it raises LineFault to refuse one.
 
         Raises:

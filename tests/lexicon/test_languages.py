@@ -200,7 +200,8 @@ def test_sizes_of_the_shared_task() -> None:
 
 
 def test_list() -> None:
-    assert len(list_lexicons()) == 1 + len([x for x in wikipron_lexicons() if not x.filtered]) + 21
+    unfiltered = sum(not item.filtered for item in wikipron_lexicons())
+    assert len(list_lexicons()) == 1 + unfiltered + 21
     assert list_lexicons(["ital"])[1:] == [
         "wikipron\tita\tItalian\t79988\tLatin (latn), broad",
         "sigmorphon2021\tita\tItalian\t900\tlow",
