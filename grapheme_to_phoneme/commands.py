@@ -18,7 +18,11 @@ from typing import TYPE_CHECKING, NoReturn
 import fire
 from fire.decorators import FIRE_METADATA, SetParseFn
 
-from grapheme_to_phoneme.constants import EXIT_UNKNOWN_CHARACTERS, MODEL_FILENAME
+from grapheme_to_phoneme.constants import (
+    EXIT_ENTRIES_LEFT_OUT,
+    EXIT_UNKNOWN_CHARACTERS,
+    MODEL_FILENAME,
+)
 from grapheme_to_phoneme.errors import MissingDependencyError, UserError
 
 if TYPE_CHECKING:
@@ -38,7 +42,7 @@ RESUME = "resume="
 NUMBERS = ("n_best", "beam_size", "threads")
 
 #: Flags that need no value.
-SWITCHES = ("show_alignment", "show_arguments", "show_source")
+SWITCHES = ("filtered", "segment", "show_alignment", "show_arguments", "show_source")
 
 #: What `g2p serve` can run; each has a file of that name in configs/serve/.
 SERVERS = ("mlflow",)
@@ -272,6 +276,7 @@ class Commands:
         beam_size: str = "",
         threads: str = "",
         dictionary: str = "",
+        notation: str = "",
         show_alignment: str = "",
         show_source: str = "",
         overrides: str = "",
@@ -290,6 +295,8 @@ class Commands:
             beam_size: hypotheses kept while searching.
             threads: threads for the arithmetic; 0 takes one per core.
             dictionary: a lexicon file of your own, whose words are not left to the model.
+            notation: what the phones are written in: ipa, x-sampa, arpabet or
+                arpabet-without-stress; by default the model's own.
             show_alignment: add a column, such as x→K+S e→_: each letter and the phones that it
                 gave, "_" for none; needs no value.
             show_source: add a last column, dictionary, lexicon or model; needs no value.
@@ -303,6 +310,7 @@ class Commands:
             "beam_size": beam_size,
             "threads": threads,
             "dictionary": dictionary,
+            "notation": notation,
             "show_alignment": show_alignment,
             "show_source": show_source,
         }
@@ -311,6 +319,81 @@ class Commands:
         status = _infer(config, words)
         if status:
             raise SystemExit(status)
+
+    @SetParseFn(str)
+    def languages(self, *wanted: str, filtered: str = "", **unknown: str) -> None:
+        """List the lexicons that data=wikipron and data=sigmorphon2021 have, with their sizes.
+
+        Args:
+            wanted: codes, names or beginnings of names; by default all languages.
+            filtered: also list WikiPron's filtered files; needs no value.
+        """
+        _as_overrides("languages", {"filtered": filtered})
+        _compose("languages", [], unknown, "prediction")
+        from grapheme_to_phoneme.lexicon.catalogues import list_lexicons
+
+        lines = list_lexicons(wanted, filtered.lower() == "true")
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+    @SetParseFn(str)
+    def convert_lexicon(
+        self,
+        *paths: str,
+        from_format: str = "",
+        to_format: str = "",
+        from_notation: str = "",
+        to_notation: str = "",
+        segment: str = "",
+        language: str = "",
+        overrides: str = "",
+        **unknown: str,
+    ) -> None:
+        """Write a lexicon in another format or notation, and list what that cannot say.
+
+        Formats: tsv, cmudict, kaldi, kaldi-probabilities, mfa, phonetisaurus, answers (what
+        infer writes with --n-best), jsonl, pls. Notations: arpabet, arpabet-without-stress,
+        ipa, x-sampa.
+
+        Args:
+            paths: the lexicon, and where the other one goes.
+            from_format: the lexicon's format; by default told by its content.
+            to_format: the format to write; by default told by the name.
+            from_notation: what the phones are written in.
+            to_notation: what to write them in; an entry with a phone that has no exact
+                counterpart is left out.
+            segment: divide pronunciations that are IPA without spaces; needs no value.
+            language: a BCP 47 tag, for formats that have one.
+            overrides: further settings, separated by spaces: "convert.report_limit=100".
+        """
+        given = {
+            "from_format": from_format,
+            "to_format": to_format,
+            "from_notation": from_notation,
+            "to_notation": to_notation,
+            "segment": segment,
+            "language": language,
+        }
+        flags = _as_overrides("convert", given)
+        command = "convert-lexicon"
+        config = _compose(command, overrides.split(), unknown, "conversion", flags)
+        if len(paths) != 2:
+            raise UserError(
+                f"{command} takes two files, g2p {command} IN OUT, not {len(paths)} of them"
+            )
+        from grapheme_to_phoneme.lexicon.conversion import convert_lexicon
+
+        result = convert_lexicon(Path(paths[0]), Path(paths[1]), config.convert)
+        for remark in result.remarks():
+            LOGGER.warning("%s", remark)
+        LOGGER.info(
+            "%s: %s entries, from %s to %s",
+            paths[1],
+            f"{result.written:,}",
+            result.source_format,
+            result.target_format,
+        )
+        if result.left_out:
+            raise SystemExit(EXIT_ENTRIES_LEFT_OUT)
 
     @SetParseFn(str)
     def config(self, *overrides: str, **unknown: str) -> None:
@@ -344,7 +427,13 @@ def _compose(
             raise UserError(
                 f"'{text}' is no setting: write group=choice or key=value, see `g2p config`"
             )
-    return compose_config(overrides, root, list(flags))
+    config = compose_config(overrides, root, list(flags))
+    if command != "config" and "data" in config:
+        from grapheme_to_phoneme.lexicon.catalogues import locate
+
+        # What a run records is then what its language stands for.
+        locate(config)
+    return config
 
 
 def _run_and_config(
@@ -493,6 +582,7 @@ def _load_pronouncer(config: "DictConfig") -> "Pronouncer":
             settings.letters_per_batch,
             settings.longest_word,
             use_lexicon=settings.use_lexicon,
+            notation=settings.notation,
         )
     if settings.dictionary is not None:
         from grapheme_to_phoneme.lexicon.entries import group_by_spelling

@@ -6,6 +6,9 @@ DISTRIBUTION_NAME = "grapheme-to-phoneme"
 #: Exit status of ``infer`` when some words held characters that the model does not know.
 EXIT_UNKNOWN_CHARACTERS = 4
 
+#: Exit status of ``convert-lexicon`` when some entries could not be said in the target.
+EXIT_ENTRIES_LEFT_OUT = 4
+
 #: Curly and modifier apostrophes that users and lexicons write for U+0027.
 APOSTROPHES = "\u2018\u2019\u201b\u02bc\u02b9\u2032\uff07"
 

@@ -15,7 +15,7 @@ from tests.conftest import G2P, REPOSITORY, TinyRun, g2p_environment
 PACKAGE = REPOSITORY / PACKAGE_NAME
 
 # What inference may share with the other rooms.
-SHARED_VOCABULARY = {"constants", "errors", "normalization"}
+SHARED_VOCABULARY = {"constants", "errors", "normalization", "notation"}
 
 HEAVY = {"torch", "lightning", "mlflow", "dvc", "matplotlib", "onnx"}
 NETWORK_LIBRARIES = HEAVY | {"onnxruntime", "numpy"}

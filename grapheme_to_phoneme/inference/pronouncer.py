@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +17,7 @@ from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.metadata import ModelMetadata
 from grapheme_to_phoneme.inference.package import lexicon_file, model_file
 from grapheme_to_phoneme.inference.packed_lexicon import PackedLexicon
+from grapheme_to_phoneme.notation import converter, notation_of
 
 #: Hypotheses per wanted pronunciation: several may differ in their alignment alone.
 HYPOTHESES_PER_ANSWER = 2
@@ -35,6 +36,9 @@ ALIGNMENT_OUTPUT = "chunks"
 
 #: The letters of a word in order, each with the phones that it gave.
 Alignment = tuple[tuple[str, tuple[str, ...]], ...]
+
+#: Gives the phones of a pronunciation in another notation.
+Rewriting = Callable[[Iterable[str]], tuple[str, ...]]
 
 #: The user's own pronunciations of a word, by its spelling.
 Dictionary = Mapping[str, Sequence[tuple[str, ...]]]
@@ -97,11 +101,13 @@ class Pronouncer:
         dictionary: see :meth:`use_dictionary`.
         use_lexicon: whether a package's lexicon, where it has one, answers for the words that
             it holds and the dictionary does not.
+        notation: what the phones of answers are written in, one of
+            ``grapheme_to_phoneme.notation.NOTATIONS``; the model's own if None.
 
     Raises:
         UserError: if the file is missing, damaged, or no model of this package's format, as
-            :func:`model_file` says of a folder, or if a word of the dictionary has no spelling
-            or no phones.
+            :func:`model_file` says of a folder, if a word of the dictionary has no spelling
+            or no phones, or if a phone of the model has no exact counterpart in ``notation``.
     """
 
     def __init__(
@@ -112,6 +118,7 @@ class Pronouncer:
         longest_word: int = 256,
         dictionary: Dictionary | None = None,
         use_lexicon: bool = True,
+        notation: str | None = None,
     ) -> None:
         path = model_file(Path(model))
         lexicon = lexicon_file(Path(model)) if use_lexicon else None
@@ -141,6 +148,12 @@ class Pronouncer:
         self._letters_per_batch = letters_per_batch
         self._longest_word = longest_word
         self._workers = ThreadPoolExecutor(threads or available_cores())
+        self._rewrite: Rewriting | None = None
+        if notation is not None:
+            own = notation_of(self.metadata.notation, self.metadata.phones)
+            self._rewrite = converter(own, notation)
+            # What cannot be said shows now, not in the middle of a list of words.
+            self._rewrite(self.metadata.phones)
         self.use_dictionary({} if dictionary is None else dictionary)
 
     def use_dictionary(self, dictionary: Dictionary) -> None:
@@ -155,7 +168,8 @@ class Pronouncer:
 
         Raises:
             UserError: if ``dictionary`` is no mapping, if a word has no spelling or no phones,
-                or if one of its pronunciations is a string instead of several.
+                if one of its pronunciations is a string instead of several, or if a phone has
+                no exact counterpart in the notation that was asked for.
         """
         if not isinstance(dictionary, Mapping):
             raise UserError(
@@ -178,7 +192,10 @@ class Pronouncer:
                 )
             known = normalized.setdefault(spelling, {})
             known.update(dict.fromkeys(map(tuple, pronunciations)))
-        self._dictionary = {spelling: tuple(known) for spelling, known in normalized.items()}
+        rewrite = self._rewrite or tuple
+        self._dictionary = {
+            spelling: tuple(map(rewrite, known)) for spelling, known in normalized.items()
+        }
 
     def pronounce(
         self,
@@ -222,9 +239,10 @@ class Pronouncer:
             if spelling in dictionary
         }
         if self._lexicon is not None:
+            rewrite = self._rewrite or tuple
             found = self._lexicon.find(spelling for spelling in distinct if spelling not in known)
             known.update(
-                (spelling, (pronunciations, SOURCE_LEXICON))
+                (spelling, (tuple(map(rewrite, pronunciations)), SOURCE_LEXICON))
                 for spelling, pronunciations in found.items()
             )
         asked = [spelling for spelling in distinct if spelling not in known]
@@ -237,7 +255,10 @@ class Pronouncer:
                 answers.append(_look_up(word, *known[spelling], n_best))
             else:
                 letters, unknown = spelled[spelling]
-                answers.append(_answer(word, hypotheses.get(letters, ()), unknown, n_best))
+                answer = _answer(word, hypotheses.get(letters, ()), unknown, n_best)
+                answers.append(
+                    answer if self._rewrite is None else _rewritten(answer, self._rewrite)
+                )
         return answers
 
     def _spell(self, normalized: str) -> tuple[str, tuple[str, ...]]:
@@ -380,4 +401,22 @@ def _answer(
         tuple(found[1:n_best]),
         unknown,
         alignment=best.alignment,
+    )
+
+
+def _rewritten(answer: Pronunciation, rewrite: Rewriting) -> Pronunciation:
+    """Return an answer in another notation."""
+
+    def realign(alignment: Alignment) -> Alignment:
+        return tuple((letter, rewrite(phones)) for letter, phones in alignment)
+
+    alternatives = tuple(
+        replace(choice, phones=rewrite(choice.phones), alignment=realign(choice.alignment))
+        for choice in answer.alternatives
+    )
+    return replace(
+        answer,
+        phones=rewrite(answer.phones),
+        alignment=realign(answer.alignment),
+        alternatives=alternatives,
     )

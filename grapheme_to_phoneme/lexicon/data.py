@@ -7,6 +7,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from grapheme_to_phoneme.errors import UserError
+from grapheme_to_phoneme.lexicon.catalogues import locate
+from grapheme_to_phoneme.lexicon.downloading import obtain_parts
 from grapheme_to_phoneme.lexicon.entries import Entry, group_by_spelling, ungroup
 from grapheme_to_phoneme.lexicon.preprocessing import (
     build_normalization,
@@ -52,16 +54,19 @@ class LexiconData:
 def load_data(config: DictConfig) -> LexiconData:
     """Read the lexicons that the configuration names.
 
-    With ``data=cmudict`` they are the open split, fetched or made where it is missing; with
-    ``data=lexicon`` they are the files ``data.train_path``, ``data.dev_path`` and
-    ``data.test_path``.
+    With ``data=cmudict`` and ``data=wikipron`` they are the parts of a lexicon that is divided by
+    spelling, fetched or made where they are missing; with ``data=sigmorphon2021`` they are the
+    task's own parts; with ``data=lexicon`` they are the files ``data.train_path``,
+    ``data.dev_path`` and ``data.test_path``.
 
     Args:
         config: the whole configuration; ``data``, ``preprocessing`` and ``storage`` are used.
 
     Raises:
-        UserError: if a file is missing or malformed, or a word is in two parts.
+        UserError: if a file is missing or malformed, or a word is in two parts, or if
+            ``data.language`` names no single lexicon.
     """
+    locate(config)
     parts = _load_prepared(config) if config.data.source == "download" else _load_files(config)
     hashes = {name: split_sha256(part) for name, part in parts.items()}
     if config.data.source == "download":
@@ -86,7 +91,11 @@ def load_part(config: DictConfig, path: Path) -> list[Entry]:
         UserError: as :func:`read_lexicon` does.
     """
     entries = read_lexicon(
-        path, config.data.format, build_normalization(config), strips_stress(config)
+        path,
+        config.data.format,
+        build_normalization(config),
+        strips_stress(config),
+        config.data.get("segment", False),
     )
     unique = ungroup(group_by_spelling(entries))
     LOGGER.info(
@@ -106,11 +115,12 @@ def _load_prepared(config: DictConfig) -> dict[str, list[Entry]]:
 
 def _load_files(config: DictConfig) -> dict[str, list[Entry]]:
     data = config.data
-    if data.train_path is None:
+    paths = obtain_parts(config) if data.source == "parts" else _named_files(data)
+    if "train" not in paths:
         raise UserError("data=lexicon needs a lexicon to learn from: say data.train_path=FILE")
-    parts = {"train": load_part(config, Path(data.train_path))}
-    if data.dev_path is not None:
-        parts["dev"] = load_part(config, Path(data.dev_path))
+    parts = {"train": load_part(config, paths["train"])}
+    if "dev" in paths:
+        parts["dev"] = load_part(config, paths["dev"])
     else:
         split = config.preprocessing.split
         parts["train"], parts["dev"] = hold_out(parts["train"], split.dev_fraction, split.seed)
@@ -120,11 +130,16 @@ def _load_files(config: DictConfig) -> dict[str, list[Entry]]:
             split.seed,
             f"{len(parts['dev']):,}",
         )
-    if data.test_path is not None:
-        parts["test"] = load_part(config, Path(data.test_path))
+    if "test" in paths:
+        parts["test"] = load_part(config, paths["test"])
     for name, entries in parts.items():
         if name != "train":
             shared = check_disjoint(parts["train"], entries, name, data.allow_overlap)
             if shared:
                 LOGGER.warning("%d words are in both train and %s", len(shared), name)
     return parts
+
+
+def _named_files(data: DictConfig) -> dict[str, Path]:
+    named = {"train": data.train_path, "dev": data.dev_path, "test": data.test_path}
+    return {part: Path(path) for part, path in named.items() if path is not None}

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.lexicon import storage
+from grapheme_to_phoneme.lexicon.catalogues import locate
 from grapheme_to_phoneme.lexicon.downloading import download_data
 from grapheme_to_phoneme.lexicon.entries import Entry, group_by_spelling
 from grapheme_to_phoneme.lexicon.files import replacing, sha256_of
@@ -76,6 +77,7 @@ def preprocess(config: DictConfig, force: bool = False) -> PreparedPaths:
         UserError: if the raw lexicon is missing or malformed, or if the parts are not the
             ones whose SHA-256 ``data.split_sha256`` records.
     """
+    locate(config)
     _require_download(config)
     paths = prepared_paths(config)
     if not force and _is_valid(config, paths):
@@ -130,6 +132,7 @@ def ensure_prepared(config: DictConfig) -> PreparedPaths:
     Raises:
         UserError: as :func:`preprocess` and ``download_data`` do.
     """
+    locate(config)
     _require_download(config)
     paths = prepared_paths(config)
     if _is_valid(config, paths):

@@ -7,6 +7,7 @@ it could not do in a :class:`StorageOutcome`, and its caller goes on without.
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir, contextmanager
 from importlib.util import find_spec
@@ -24,6 +25,9 @@ LOGGER = logging.getLogger(__name__)
 
 #: Set by DVC for the commands of a pipeline's stages.
 STAGE_VARIABLE = "DVC_STAGE"
+
+#: A file's hash in the .dvc file beside it; a folder's ends in .dir.
+RECORDED_MD5 = re.compile(r"^- md5: ([0-9a-f]{32})$", re.MULTILINE)
 
 DVC_LOGGERS = ("dvc", "dvc_data", "dvc_objects")
 
@@ -93,6 +97,19 @@ def keep(paths: Sequence[Path], storage: DictConfig, add_new: bool = False) -> S
         repo.push(targets=targets)
 
     return _with_repository(paths, storage, commit_and_push)
+
+
+def recorded_md5(path: Path) -> str | None:
+    """Return the MD5 that DVC recorded for a file that is tracked by itself, or None.
+
+    It stands in the ``.dvc`` file beside it; DVC need not be installed.
+    """
+    try:
+        record = path.with_name(f"{path.name}.dvc").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    found = RECORDED_MD5.search(record)
+    return found[1] if found else None
 
 
 def _with_repository(

@@ -73,6 +73,12 @@ def prepare(data: LexiconData, config: DictConfig, seed: int) -> PreparedData:
             f"{longest} times its letters; raise alignment.max_phones_per_letter"
         )
     alphabets = Alphabets.of_entries(train)
+    if not any(set(alphabets.letters).issuperset(entry.spelling) for entry in data.dev):
+        # The export is checked on such words: better to say so before the training.
+        raise UserError(
+            "no dev word has only letters that the training words have: give more words, or a "
+            "dev lexicon with data.dev_path=FILE"
+        )
     LOGGER.info(
         "aligned %s of %s training entries, up to %d phones a letter: "
         "%d letters, %d phones, %d chunks",

@@ -118,7 +118,7 @@ def test_normalization_is_the_given_one(tmp_path: Path) -> None:
         (b"\xff\xfec\x00a\x00", "auto", ["is UTF-16"]),
         (b"", "auto", ["is empty"]),
         (b"\r\n \n", "tsv", ["is empty"]),
-        (b"\xef\xbb\xbf", "tsv", ["holds no entries"]),
+        (b"\xef\xbb\xbf", "tsv", ["is empty"]),
         ("# only a comment\n", "cmudict", ["holds no entries"]),
     ],
 )
