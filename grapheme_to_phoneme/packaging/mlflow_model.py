@@ -44,6 +44,7 @@ CARRIED = (
     "constants.py",
     "errors.py",
     "normalization.py",
+    "notation.py",
     "inference/*.py",
     "serving/__init__.py",
     "serving/mlflow_guard.py",
