@@ -163,8 +163,8 @@ def _stop(process: subprocess.Popen, timeout: float) -> None:
 def _signal_group(process: subprocess.Popen, number: signal.Signals) -> None:
     try:
         os.killpg(process.pid, number)
-    except ProcessLookupError:
-        # All are gone.
+    except (ProcessLookupError, PermissionError):
+        # All are gone; macOS says the second.
         return
 
 
