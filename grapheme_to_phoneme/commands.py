@@ -400,13 +400,15 @@ def _demo(config: "DictConfig") -> None:
 
     from grapheme_to_phoneme.demo import server, site
     from grapheme_to_phoneme.demo.runtime import ensure_runtime
-    from grapheme_to_phoneme.inference.package import model_file
+    from grapheme_to_phoneme.inference.package import lexicon_file, model_file
     from grapheme_to_phoneme.inference.pronouncer import Pronouncer
 
     settings = config.demo
     path = _model_path(config, settings.model)
     # The browser would refuse it as well, but later.
     Pronouncer(path, threads=1)
+    if lexicon_file(path) is not None:
+        LOGGER.info("the page asks the model alone: the package's lexicon stays out")
     package = path if path.is_dir() else None
     files = site.site_files(model_file(path), ensure_runtime(settings.runtime), package)
     if settings.output is not None:

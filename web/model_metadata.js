@@ -100,7 +100,7 @@ function readProperties(bytes, name) {
     !seen.has(`${IR_VERSION_FIELD} ${VARINT}`) ||
     !seen.has(`${GRAPH_FIELD} ${LENGTH_DELIMITED}`)
   ) {
-    throw new UserError(`${name} is no ONNX file: choose a model.onnx that \`g2p train\` wrote`);
+    throw new UserError(`${name} is no ONNX file: choose a model.onnx that “g2p train” wrote`);
   }
   return properties;
 }
@@ -117,7 +117,7 @@ export function readMetadata(bytes, name) {
   const properties = readProperties(bytes, name);
   const version = properties.get(FORMAT_PROPERTY);
   if (version === undefined) {
-    throw new UserError(`${name} is an ONNX file, but no model that \`g2p export\` wrote`);
+    throw new UserError(`${name} is an ONNX file, but no model that “g2p export” wrote`);
   }
   if (version !== FORMAT_VERSION) {
     throw new UserError(

@@ -69,7 +69,7 @@ async function loadRuntime(report) {
     ort = await import(RUNTIME.href);
   } catch (error) {
     throw new UserError(
-      "the server has no ONNX Runtime beside the page: start it with `g2p demo`",
+      "the server has no ONNX Runtime beside the page: start it with “g2p demo”",
       {
         cause: error,
       },

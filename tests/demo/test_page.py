@@ -347,7 +347,7 @@ def wrong_files(tiny_run: TinyRun, folder: Path) -> dict[str, tuple[Path, str]]:
         "empty": (folder / "empty.onnx", "empty.onnx is no ONNX file: choose a model.onnx"),
         "text": (folder / "words.txt", "words.txt is no ONNX file: choose a model.onnx"),
         "half": (folder / "half.onnx", "half.onnx is not whole: copy it again"),
-        "other": (other, "other.onnx is an ONNX file, but no model that `g2p export` wrote"),
+        "other": (other, "other.onnx is an ONNX file, but no model that “g2p export” wrote"),
         "version": (
             write_with_properties(path, folder / "version.onnx", changed),
             "version.onnx has format version 99, this page reads 1: export the model again",
