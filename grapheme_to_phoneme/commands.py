@@ -39,10 +39,10 @@ FIRE_SEPARATOR = "\x1f"
 RESUME = "resume="
 
 #: Flags that take a whole number.
-NUMBERS = ("n_best", "beam_size", "threads")
+NUMBERS = ("n_best", "beam_size", "threads", "port")
 
 #: Flags that need no value.
-SWITCHES = ("filtered", "segment", "show_alignment", "show_arguments", "show_source")
+SWITCHES = ("filtered", "open", "segment", "show_alignment", "show_arguments", "show_source")
 
 #: What `g2p serve` can run; each has a file of that name in configs/serve/.
 SERVERS = ("mlflow",)
@@ -396,6 +396,29 @@ class Commands:
             raise SystemExit(EXIT_ENTRIES_LEFT_OUT)
 
     @SetParseFn(str)
+    def demo(
+        self,
+        *overrides: str,
+        model: str = "",
+        port: str = "",
+        output: str = "",
+        open: str = "",
+        **unknown: str,
+    ) -> None:
+        """Serve a page that pronounces words in the browser, until Ctrl-C.
+
+        Args:
+            overrides: Hydra overrides, such as demo.runtime.directory=DIR.
+            model: the model file that the page begins with; by default the newest trained one.
+            port: the port to listen on; 0 takes any that is free.
+            output: a folder to write the page into, for any file server, instead of serving it.
+            open: open the browser; needs no value.
+        """
+        given = {"model": model, "port": port, "output": output, "open": open}
+        flags = _as_overrides("demo", given)
+        _demo(_compose("demo", overrides, unknown, flags=flags))
+
+    @SetParseFn(str)
     def config(self, *overrides: str, **unknown: str) -> None:
         """Print the configuration that a command would run with.
 
@@ -568,6 +591,36 @@ def _infer(config: "DictConfig", words: tuple[str, ...]) -> int:
     if report.unknown_count > len(report.unknown):
         LOGGER.warning("%d more such words", report.unknown_count - len(report.unknown))
     return EXIT_UNKNOWN_CHARACTERS if report.unknown_count else 0
+
+
+def _demo(config: "DictConfig") -> None:
+    import webbrowser
+
+    from grapheme_to_phoneme.demo import server, site
+    from grapheme_to_phoneme.demo.runtime import ensure_runtime
+    from grapheme_to_phoneme.inference.package import lexicon_file, model_file
+    from grapheme_to_phoneme.inference.pronouncer import Pronouncer
+
+    settings = config.demo
+    path = _model_path(config, settings.model)
+    # The browser would refuse it as well, but later.
+    Pronouncer(path, threads=1)
+    if lexicon_file(path) is not None:
+        LOGGER.info("the page asks the model alone: the package's lexicon stays out")
+    package = path if path.is_dir() else None
+    files = site.site_files(model_file(path), ensure_runtime(settings.runtime), package)
+    if settings.output is not None:
+        target = Path(settings.output)
+        site.write_site(files, target)
+        LOGGER.info("wrote the page into %s: any file server can serve it", target)
+        return
+
+    def announce(url: str) -> None:
+        LOGGER.info("the page is at %s; Ctrl-C ends it", url)
+        if settings.open:
+            webbrowser.open(url)
+
+    server.serve(files, settings.host, settings.port, announce)
 
 
 def _load_pronouncer(config: "DictConfig") -> "Pronouncer":

