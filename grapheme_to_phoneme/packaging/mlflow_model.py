@@ -301,6 +301,7 @@ def _signature() -> "ModelSignature":
                 ColSpec("double", "probability"),
                 ColSpec(Array(choice), "alternatives"),
                 ColSpec(Array("string"), "unknown_characters"),
+                ColSpec("string", "source"),
                 ColSpec(alignment, "alignment", required=False),
             ]
         ),

@@ -60,7 +60,8 @@ class PronunciationModel(PythonModel):
 
         Returns:
             For each word ``word``, ``phones`` separated by spaces, ``probability``,
-            ``alternatives`` and ``unknown_characters``, and with alignment ``alignment``.
+            ``alternatives``, ``unknown_characters`` and ``source``, and with alignment
+            ``alignment``.
 
         Raises:
             MlflowException: if a word is no text, empty or too long, if there are none or too
@@ -121,6 +122,7 @@ def _row(answer: Pronunciation, with_alignment: bool) -> dict[str, Any]:
         **_choice(answer, with_alignment),
         "alternatives": [_choice(choice, with_alignment) for choice in answer.alternatives],
         "unknown_characters": list(answer.unknown_characters),
+        "source": answer.source,
     }
 
 

@@ -199,6 +199,7 @@ def expected_rows(answers: list[Pronunciation], with_alignment: bool) -> list[di
             **fields(answer),
             "alternatives": [fields(choice) for choice in answer.alternatives],
             "unknown_characters": list(answer.unknown_characters),
+            "source": answer.source,
         }
         for answer in answers
     ]
@@ -356,6 +357,7 @@ def test_saved_model_is_complete(saved: Path) -> None:
         "probability",
         "alternatives",
         "unknown_characters",
+        "source",
         "alignment",
     ]
     params = {item["name"]: item["default"] for item in json.loads(signature["params"])}
@@ -411,10 +413,15 @@ def test_training_without_a_server_registers_nothing(tiny_run: TinyRun) -> None:
 def test_registered_package(
     tiny_run: TinyRun, registered: str, server_settings: list[str], tmp_path: Path
 ) -> None:
-    """A name of its own, from a package whose folder has a difficult name."""
+    """A name of its own, from a package with its lexicon whose folder has a difficult name."""
     package = tmp_path / "packages" / "my #1 package, 100%"
     made = run_g2p(
-        "package", "--run", "runs/tiny", f"package.output='{package}'", cwd=tiny_run.folder
+        "package",
+        "--run",
+        "runs/tiny",
+        f"package.output='{package}'",
+        "package.lexicon=train",
+        cwd=tiny_run.folder,
     )
     assert made.returncode == 0, made.stderr.decode()
     completed = run_g2p(
@@ -426,16 +433,19 @@ def test_registered_package(
         cwd=tmp_path,
     )
     assert b"models:/other/1 is in MLflow" in completed.stderr, completed.stderr.decode()
+    known = tiny_run.lexicon.train[0].spelling
+    words = [known, "kubernetes"]
+    options = ("--show-source", *words)
     shown = run_g2p(
-        "infer",
-        "--model",
-        "models:/other/1",
-        "--overrides",
-        *server_settings,
-        "stone",
-        cwd=tmp_path,
+        "infer", "--model", "models:/other/1", "--overrides", *server_settings, *options
     )
-    assert shown.stdout == run_g2p("infer", "--model", package, "stone").stdout != b""
+    assert shown.stdout == run_g2p("infer", "--model", package, *options).stdout
+    lines = shown.stdout.decode().splitlines()
+    assert [line.rpartition("\t")[2] for line in lines] == ["lexicon", "model"]
+    mlflow.set_tracking_uri(server_settings[0].partition("=")[2])
+    given = mlflow.pyfunc.load_model("models:/other/1").predict(pandas.DataFrame({"word": words}))
+    answers = Pronouncer(package).pronounce(words)
+    check_equal(given.to_dict(orient="records"), expected_rows(answers, with_alignment=False))
 
 
 # Addresses
