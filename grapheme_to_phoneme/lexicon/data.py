@@ -77,6 +77,23 @@ def load_data(config: DictConfig) -> LexiconData:
     )
 
 
+def training_spellings(config: DictConfig) -> set[str]:
+    """Return the words that the configuration gives to learn from, without a line in the log.
+
+    Those that will be held out of a lexicon of one file are among them.
+
+    Raises:
+        UserError: if the lexicon is missing or malformed.
+    """
+    if config.data.source == "download":
+        entries = read_lexicon(ensure_prepared(config).train, "tsv", AS_WRITTEN)
+    else:
+        entries = read_lexicon(
+            _train_path(config), config.data.format, build_normalization(config)
+        )
+    return {entry.spelling for entry in entries}
+
+
 def load_part(config: DictConfig, path: Path) -> list[Entry]:
     """Read one lexicon file with the configuration's format, normalisation and stress.
 
@@ -104,11 +121,15 @@ def _load_prepared(config: DictConfig) -> dict[str, list[Entry]]:
     return {name: read_lexicon(path, "tsv", AS_WRITTEN) for name, path in paths.parts.items()}
 
 
+def _train_path(config: DictConfig) -> Path:
+    if config.data.train_path is None:
+        raise UserError("data=lexicon needs a lexicon to learn from: say data.train_path=FILE")
+    return Path(config.data.train_path)
+
+
 def _load_files(config: DictConfig) -> dict[str, list[Entry]]:
     data = config.data
-    if data.train_path is None:
-        raise UserError("data=lexicon needs a lexicon to learn from: say data.train_path=FILE")
-    parts = {"train": load_part(config, Path(data.train_path))}
+    parts = {"train": load_part(config, _train_path(config))}
     if data.dev_path is not None:
         parts["dev"] = load_part(config, Path(data.dev_path))
     else:

@@ -84,7 +84,7 @@ class Parts:
 def export_parts(network: Network) -> Parts:
     """Export a network's encoder and decoder step, for any batch, beam and length."""
     network = network.eval().cpu()
-    state_size = network.dimensions.decoder_size
+    state_size = network.decoder.state_size
     preparation = _export(
         _Preparation(network),
         {"letters": torch.tensor([[1, 1, 1], [1, 1, 0]])},
@@ -92,7 +92,7 @@ def export_parts(network: Network) -> Parts:
         {"letters": {0: "batch", 1: "length"}},
         "prepare_",
     )
-    gates, hidden = network.decoder.prepare(torch.zeros(2, 1, network.dimensions.encoder_size))
+    gates, hidden = network.decoder.prepare(network.encoder(torch.ones(2, 1, dtype=torch.int64)))
     step = _export(
         _Step(network),
         {
