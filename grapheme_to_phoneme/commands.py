@@ -109,6 +109,11 @@ class Commands:
         if not resumed:
             run_directory = workflows.new_run_directory(config)
         _log_to_file(run_directory / "train.log")
+        if not resumed:
+            from grapheme_to_phoneme.presets import automatic_overrides
+
+            overrides = (*automatic_overrides(config, overrides), *overrides)
+            config = _compose("train", overrides, unknown)
         model = workflows.train(config, overrides, run_directory)
         LOGGER.info("try it: g2p infer --model %s kubernetes", model)
 

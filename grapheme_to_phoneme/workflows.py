@@ -254,12 +254,14 @@ def _build_module(
     module = PronunciationModule.create(
         dimensions, alphabets, OptimizerSettings(**optimizer), config.seed, facts
     )
-    memory = module.network.encoder.memory
-    if memory is not None:
-        memory.table = remember(
+    memories = module.network.memories
+    if memories:
+        table = remember(
             prepared.train, alphabets, dimensions.memory_windows, dimensions.memory_slots
         )
-        LOGGER.info("the memory holds %s contexts", f"{memory.table.contexts:,}")
+        for memory in memories:
+            memory.table = table
+        LOGGER.info("the memory holds %s contexts", f"{table.contexts:,}")
     return module
 
 

@@ -82,6 +82,23 @@ def load_data(config: DictConfig) -> LexiconData:
     )
 
 
+def training_spellings(config: DictConfig) -> set[str]:
+    """Return the words that the configuration gives to learn from, without a line in the log.
+
+    Those that will be held out of a lexicon of one file are among them.
+
+    Raises:
+        UserError: if the lexicon is missing or malformed.
+    """
+    locate(config)
+    if config.data.source == "download":
+        entries = read_lexicon(ensure_prepared(config).train, "tsv", AS_WRITTEN)
+    else:
+        path = _part_paths(config)["train"]
+        entries = read_lexicon(path, config.data.format, build_normalization(config))
+    return {entry.spelling for entry in entries}
+
+
 def load_part(config: DictConfig, path: Path) -> list[Entry]:
     """Read one lexicon file with the configuration's format, normalisation and stress.
 
@@ -113,11 +130,17 @@ def _load_prepared(config: DictConfig) -> dict[str, list[Entry]]:
     return {name: read_lexicon(path, "tsv", AS_WRITTEN) for name, path in paths.parts.items()}
 
 
-def _load_files(config: DictConfig) -> dict[str, list[Entry]]:
+def _part_paths(config: DictConfig) -> dict[str, Path]:
     data = config.data
     paths = obtain_parts(config) if data.source == "parts" else _named_files(data)
     if "train" not in paths:
         raise UserError("data=lexicon needs a lexicon to learn from: say data.train_path=FILE")
+    return paths
+
+
+def _load_files(config: DictConfig) -> dict[str, list[Entry]]:
+    data = config.data
+    paths = _part_paths(config)
     parts = {"train": load_part(config, paths["train"])}
     if "dev" in paths:
         parts["dev"] = load_part(config, paths["dev"])

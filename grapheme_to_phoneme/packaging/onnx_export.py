@@ -47,13 +47,11 @@ class _Preparation(nn.Module):
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        self.network = network
-        # The slice of a weight, taken while the graph runs, is no constant to quantise.
-        self.gates = network.decoder.gates_layer()
+        self.encoder = network.encoder
+        self.preparation = network.decoder.preparation()
 
     def forward(self, letters: Tensor) -> tuple[Tensor, Tensor]:
-        encoding = self.network.encoder(letters)
-        return self.gates(encoding), self.network.decoder.from_encoding(encoding)
+        return self.preparation(self.encoder(letters))
 
 
 class _Step(nn.Module):
@@ -89,7 +87,7 @@ class Parts:
 def export_parts(network: Network) -> Parts:
     """Export a network's encoder and decoder step, for any batch, beam and length."""
     network = network.eval().cpu()
-    state_size = network.dimensions.decoder_size
+    state_size = network.decoder.state_size
     preparation = _export(
         _Preparation(network),
         {"letters": torch.tensor([[1, 1, 1], [1, 1, 0]])},
@@ -97,7 +95,7 @@ def export_parts(network: Network) -> Parts:
         {"letters": {0: "batch", 1: "length"}},
         "prepare_",
     )
-    gates, hidden = network.decoder.prepare(torch.zeros(2, 1, network.dimensions.encoder_size))
+    gates, hidden = network.decoder.prepare(network.encoder(torch.ones(2, 1, dtype=torch.int64)))
     step = _export(
         _Step(network),
         {

@@ -135,10 +135,13 @@ class PronunciationModule(pl.LightningModule):
 
     def _loss(self, batch: Batch, label_smoothing: float) -> Tensor:
         letters, chunks = batch["letters"], batch["chunks"]
-        logits = self.network(letters, chunks, batch.get("own"))  # (batch, letters, chunks)
-        inside = letters != PADDING_ID
+        # ([members,] batch, letters, chunks)
+        logits = self.network(letters, chunks, batch.get("own"))
+        inside = (letters != PADDING_ID).expand(logits.shape[:-1])
         return functional.cross_entropy(
-            logits[inside], chunks[inside], label_smoothing=label_smoothing
+            logits[inside],
+            chunks.expand(logits.shape[:-1])[inside],
+            label_smoothing=label_smoothing,
         )
 
     def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:

@@ -50,6 +50,8 @@ class NetworkDimensions:
         dropout: probability of dropping an activation.
         memory_dropout: probability of hiding a context from the network.
         history_dropout: probability of hiding a previous chunk from the decoder.
+        recurrent_layers: number of recurrent layers after the convolution blocks.
+        members: networks of these dimensions that answer together.
     """
 
     letters: int
@@ -69,6 +71,8 @@ class NetworkDimensions:
     dropout: float
     memory_dropout: float
     history_dropout: float
+    recurrent_layers: int = 0
+    members: int = 1
 
     def to_dict(self) -> dict:
         """Return plain values, fit for a checkpoint that loads without arbitrary code."""
@@ -248,6 +252,38 @@ class AttentionBlock(nn.Module):
         return states + self.dropout(self.outward(joined))
 
 
+class RecurrentBlock(nn.Module):
+    """Layers of LSTMs in either direction (Graves and Schmidhuber, 2005).
+
+    Without residual connections, which brought nothing on few words.
+    """
+
+    def __init__(self, size: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        half = size // 2
+        self.onward = nn.ModuleList(nn.LSTM(size, half, batch_first=True) for _ in range(layers))
+        self.homeward = nn.ModuleList(
+            nn.LSTM(size, size - half, batch_first=True) for _ in range(layers)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        """Replace ``states`` (batch, letters, d); ``mask`` (batch, letters, 1) is 0 at padding."""
+        # Each word is turned round within its own length: padding comes last in both
+        # directions, where it changes nothing before it.
+        lengths = mask.sum(dim=1, keepdim=True).long()  # (batch, 1, 1)
+        places = torch.arange(states.shape[1], device=states.device).view(1, -1, 1)
+        turned = (lengths - 1 - places).clamp(min=0)
+        for number, (onward, homeward) in enumerate(zip(self.onward, self.homeward, strict=True)):
+            if number:
+                states = self.dropout(states)
+            there, _ = onward(states)
+            back, _ = homeward(states.gather(1, turned.expand(-1, -1, states.shape[-1])))
+            back = back.gather(1, turned.expand(-1, -1, back.shape[-1]))
+            states = torch.cat((there, back), dim=-1)
+        return states
+
+
 class Encoder(nn.Module):
     """Describes every letter by the whole spelling around it."""
 
@@ -281,7 +317,13 @@ class Encoder(nn.Module):
                         dimensions.dropout,
                     )
                 )
-        self.norm = nn.LayerNorm(size)
+        # Sums of residual connections need a norm; what comes out of an LSTM is bounded.
+        self.norm: nn.Module = nn.LayerNorm(size)
+        if dimensions.recurrent_layers:
+            self.blocks.append(
+                RecurrentBlock(size, dimensions.recurrent_layers, dimensions.dropout)
+            )
+            self.norm = nn.Identity()
         self.dropout = nn.Dropout(dimensions.dropout)
 
     def forward(self, letters: Tensor, own: Tensor | None = None) -> Tensor:
@@ -346,15 +388,16 @@ class Decoder(nn.Module):
             The letters' part of the recurrence, (batch, letters, 3 s), and of the hidden
             layer, (batch, letters, output size).
         """
-        return self.gates_layer()(encoding), self.from_encoding(encoding)
+        return self.preparation()(encoding)
 
-    def gates_layer(self) -> nn.Linear:
-        """Return the encoding's part of the recurrence as a layer: (d,) to (3 s,)."""
+    def preparation(self) -> "Preparation":
+        """Return what :meth:`prepare` does as a module, of which the export makes a graph."""
         size = self.from_encoding.in_features
-        layer = nn.utils.skip_init(nn.Linear, size, 3 * self.state_size)
-        layer.weight = nn.Parameter(self.recurrence.weight_ih_l0[:, :size], requires_grad=False)
-        layer.bias = nn.Parameter(self.recurrence.bias_ih_l0, requires_grad=False)
-        return layer
+        gates = nn.utils.skip_init(nn.Linear, size, 3 * self.state_size)
+        # Sliced here, and not while a graph runs, they are constants that can be quantised.
+        gates.weight = nn.Parameter(self.recurrence.weight_ih_l0[:, :size], requires_grad=False)
+        gates.bias = nn.Parameter(self.recurrence.bias_ih_l0, requires_grad=False)
+        return Preparation(gates, self.from_encoding)
 
     def history_table(self) -> Tensor:
         """Return the previous chunk's part of the recurrence, one row per chunk: (chunks, 3 s)."""
@@ -391,17 +434,133 @@ class Decoder(nn.Module):
         return functional.log_softmax(logits[..., START_ID + 1 :], dim=-1), advanced
 
 
+class Preparation(nn.Module):
+    """What a decoder computes of the encoding for all letters at once."""
+
+    def __init__(self, gates: nn.Module, hidden: nn.Module) -> None:
+        super().__init__()
+        self.gates = gates
+        self.hidden = hidden
+
+    def forward(self, encoding: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the results of :meth:`Decoder.prepare`."""
+        return self.gates(encoding), self.hidden(encoding)
+
+
+class SideBySide(nn.Module):
+    """Layers of which each takes and gives its own share of the features."""
+
+    def __init__(self, layers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the layers' results side by side: (..., layers * size) in and out."""
+        parts = features.chunk(len(self.layers), dim=-1)
+        return torch.cat(
+            [layer(part) for layer, part in zip(self.layers, parts, strict=True)], dim=-1
+        )
+
+
+class JointEncoder(nn.Module):
+    """The encoders of several networks, side by side."""
+
+    def __init__(self, dimensions: NetworkDimensions) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(Encoder(dimensions) for _ in range(dimensions.members))
+
+    def forward(self, letters: Tensor, own: Tensor | None = None) -> Tensor:
+        """Encode letter ids: (batch, letters) to (batch, letters, members * d)."""
+        return torch.cat([member(letters, own) for member in self.members], dim=-1)
+
+
+class JointDecoder(nn.Module):
+    """The decoders of several networks, which agree on every chunk.
+
+    At every letter the members' log-probabilities are averaged: the geometric mean of their
+    opinions (Hinton, 2002, "Training Products of Experts by Minimizing Contrastive
+    Divergence"). All of them go on from the chunk that is chosen then, so one search, with the
+    interface of :class:`Decoder`, serves them all.
+    """
+
+    def __init__(self, dimensions: NetworkDimensions) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(Decoder(dimensions) for _ in range(dimensions.members))
+        self.state_size = sum(member.state_size for member in self.members)
+
+    def forward(self, encoding: Tensor, chunks: Tensor) -> Tensor:
+        """Return every member's logits, as :meth:`Decoder.forward` does.
+
+        Args:
+            encoding: (batch, letters, members * d).
+            chunks: the true chunk ids, (batch, letters).
+
+        Returns:
+            Logits, (members, batch, letters, chunks).
+        """
+        parts = encoding.chunk(len(self.members), dim=-1)
+        return torch.stack(
+            [member(part, chunks) for member, part in zip(self.members, parts, strict=True)]
+        )
+
+    def prepare(self, encoding: Tensor) -> tuple[Tensor, Tensor]:
+        """Return :meth:`Decoder.prepare`'s results, those of the members side by side."""
+        return self.preparation()(encoding)
+
+    def preparation(self) -> Preparation:
+        """Return what :meth:`prepare` does as a module, as :meth:`Decoder.preparation`."""
+        prepared = [member.preparation() for member in self.members]
+        return Preparation(
+            SideBySide([part.gates for part in prepared]),
+            SideBySide([part.hidden for part in prepared]),
+        )
+
+    def history_table(self) -> Tensor:
+        """Return :meth:`Decoder.history_table`'s results side by side."""
+        return torch.cat([member.history_table() for member in self.members], dim=-1)
+
+    def step(
+        self, table: Tensor, gates: Tensor, hidden: Tensor, previous: Tensor, state: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Advance every member by one letter; see :meth:`Decoder.step`.
+
+        All arguments and results but the log-probabilities hold the members' side by side.
+        """
+        inputs = zip(
+            self.members,
+            *(part.chunk(len(self.members), dim=-1) for part in (table, gates, hidden, state)),
+            strict=True,
+        )
+        answers, advanced = zip(
+            *(
+                member.step(own_table, own_gates, own_hidden, previous, own_state)
+                for member, own_table, own_gates, own_hidden, own_state in inputs
+            ),
+            strict=True,
+        )
+        mean = torch.stack(answers).mean(dim=0)
+        return functional.log_softmax(mean, dim=-1), torch.cat(advanced, dim=-1)
+
+
 class Network(nn.Module):
-    """Encoder and decoder."""
+    """Encoder and decoder, or several of either that answer together."""
 
     def __init__(self, dimensions: NetworkDimensions) -> None:
         super().__init__()
         self.dimensions = dimensions
-        self.encoder = Encoder(dimensions)
-        self.decoder = Decoder(dimensions)
+        is_joint = dimensions.members > 1
+        self.encoder = JointEncoder(dimensions) if is_joint else Encoder(dimensions)
+        self.decoder = JointDecoder(dimensions) if is_joint else Decoder(dimensions)
+
+    @property
+    def memories(self) -> list[ContextMemory]:
+        """The memories of all members; none where the network has no windows."""
+        return [module for module in self.modules() if isinstance(module, ContextMemory)]
 
     def forward(self, letters: Tensor, chunks: Tensor, own: Tensor | None = None) -> Tensor:
         """Return logits (batch, letters, chunks) for training.
+
+        With several members they are (members, batch, letters, chunks).
 
         Args:
             letters: letter ids, 0 at padding, (batch, letters).

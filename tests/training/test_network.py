@@ -46,9 +46,10 @@ def make_network(**changes) -> Network:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(3.0)
-    memory = network.encoder.memory
-    if memory is not None:
-        memory.table = remember(make_lexicon(), ALPHABETS, memory.windows, 4096)
+    if network.memories:
+        table = remember(make_lexicon(), ALPHABETS, network.memories[0].windows, 4096)
+        for memory in network.memories:
+            memory.table = table
     return network
 
 

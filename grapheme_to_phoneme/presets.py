@@ -1,0 +1,58 @@
+"""Chooses settings by the lexicon, where the command line does not choose."""
+
+import logging
+from collections.abc import Iterable, Sequence
+
+from omegaconf import DictConfig
+
+from grapheme_to_phoneme.lexicon.data import training_spellings
+
+LOGGER = logging.getLogger(__name__)
+
+PRESET = "experiment"
+UNICODE_FORM = "preprocessing.normalization.unicode_form"
+
+#: The block Hangul Syllables: each of its characters stands for two or three letters.
+FIRST_SYLLABLE, LAST_SYLLABLE = "\uac00", "\ud7a3"
+
+
+def automatic_overrides(config: DictConfig, overrides: Sequence[str]) -> list[str]:
+    """Return overrides for what the lexicon decides better than a default, and nobody has named.
+
+    - The preset, by the number of words: ``preset_below_words`` has the bounds.
+    - NFD for Korean: a syllable of Hangul is one character in NFC, most of them too rare to be
+      learnt; NFD writes its letters one by one.
+
+    Args:
+        config: the configuration that ``overrides`` give.
+        overrides: the command line's.
+
+    Raises:
+        UserError: if the lexicon cannot be read.
+    """
+    named = {text.partition("=")[0].lstrip("+") for text in overrides}
+    spellings = training_spellings(config)
+    chosen = []
+    if PRESET not in named:
+        bounds = config.preset_below_words.items()
+        fitting = [name for name, limit in bounds if len(spellings) < limit]
+        preset = fitting[0] if fitting else "default"
+        LOGGER.info(
+            "%s words to learn from: the preset %s (%s=NAME chooses another)",
+            f"{len(spellings):,}",
+            preset,
+            PRESET,
+        )
+        chosen.append(f"{PRESET}={preset}")
+    if UNICODE_FORM not in named and _has_hangul(spellings):
+        LOGGER.info("syllables of Hangul are taken apart: %s=NFD", UNICODE_FORM)
+        chosen.append(f"{UNICODE_FORM}=NFD")
+    return chosen
+
+
+def _has_hangul(spellings: Iterable[str]) -> bool:
+    return any(
+        FIRST_SYLLABLE <= character <= LAST_SYLLABLE
+        for spelling in spellings
+        for character in spelling
+    )
