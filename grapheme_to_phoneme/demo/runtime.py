@@ -52,7 +52,6 @@ def ensure_runtime(settings: DictConfig) -> Path:
         with TemporaryDirectory(dir=directory) as work:
             archive = directory / archive_name
             if not archive.is_file():
-                LOGGER.info("fetching %s %s, once", settings.package, settings.version)
                 archive = _fetch(settings, Path(work), directory / archive_name)
             _unpack(archive, settings.sha256, Path(work) / folder.name)
             shutil.rmtree(folder, ignore_errors=True)
@@ -86,6 +85,7 @@ def _fetch(settings: DictConfig, folder: Path, by_hand: Path) -> Path:
             f"the page needs {package} and there is no npm to fetch it: "
             f"pip install '{DISTRIBUTION_NAME}[demo]', or {remedy}"
         )
+    LOGGER.info("fetching %s %s, once", settings.package, settings.version)
     completed = subprocess.run(
         [*command, "pack", package, *NPM_OPTIONS],
         cwd=folder,

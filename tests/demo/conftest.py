@@ -80,6 +80,16 @@ def demo_url(tiny_run: TinyRun) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def scripts(chromium: Browser, demo_url: str) -> Iterator[Page]:
+    """A page where the demo's modules can be imported, without a model."""
+    context = chromium.new_context()
+    opened = context.new_page()
+    opened.goto(demo_url + "style.css")
+    yield opened
+    context.close()
+
+
 @pytest.fixture
 def page(chromium: Browser, demo_url: str) -> Iterator[Page]:
     """The page with its model loaded; whatever it throws or complains of fails the test."""

@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 
 from grapheme_to_phoneme.normalization import CASES, UNICODE_FORMS, Normalization
 
@@ -32,16 +32,6 @@ TRICKY = (
 
 #: The browser is another process: many strings are sent at a time.
 LISTS = st.lists(st.text(st.sampled_from(TRICKY), max_size=8), min_size=50, max_size=50)
-
-
-@pytest.fixture(scope="module")
-def scripts(chromium: Browser, demo_url: str) -> Page:
-    """A page of the demo's server, where its modules can be imported."""
-    context = chromium.new_context()
-    opened = context.new_page()
-    opened.goto(demo_url + "style.css")
-    yield opened
-    context.close()
 
 
 def normalize(

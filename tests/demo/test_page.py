@@ -172,20 +172,20 @@ def test_single_word_is_shown_with_everything(page: Page, tiny_run: TinyRun) -> 
         ("", ""),
     ],
 )
-def test_ipa_is_a_dictionarys(page: Page, phones: str, expected: str) -> None:
+def test_ipa_is_a_dictionarys(scripts: Page, phones: str, expected: str) -> None:
     program = "async (phones) => (await import('./ipa.js')).toIpa(phones)"
-    assert page.evaluate(program, phones.split()) == expected
+    assert scripts.evaluate(program, phones.split()) == expected
 
 
-def test_ipa_knows_every_phone_of_the_model_and_no_other(page: Page, tiny_run: TinyRun) -> None:
+def test_ipa_knows_every_phone_of_the_model_and_no_other(scripts: Page, tiny_run: TinyRun) -> None:
     program = """async (phones) => {
       const { phoneToIpa } = await import("./ipa.js");
       return phones.map((phone) => phoneToIpa(phone) ?? null);
     }"""
     phones = Pronouncer(tiny_run.float32_model).metadata.phones
-    symbols = page.evaluate(program, list(phones))
+    symbols = scripts.evaluate(program, list(phones))
     assert len(phones) == 39 and len(set(symbols)) == 39 and None not in symbols
-    assert page.evaluate(program, ["ə", "B1", "A", "constructor", "XX1"]) == [None] * 5
+    assert scripts.evaluate(program, ["ə", "B1", "A", "constructor", "XX1"]) == [None] * 5
 
 
 def test_list_is_answered_row_by_row(page: Page, words: list[str]) -> None:
