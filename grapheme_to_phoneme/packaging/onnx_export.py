@@ -216,6 +216,10 @@ def _export(
     )
     model = onnx.compose.add_prefix(program.model_proto, prefix)
     _rename(model.graph, {prefix + name: name for name in (*examples, *outputs)})
+    # PyTorch takes the length that an LSTM was shown for the only one, in what it says of shapes.
+    del model.graph.value_info[:]
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
     return model
 
 
