@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlflow
@@ -277,15 +277,17 @@ def tracking_server(
 @pytest.fixture(scope="module")
 def trained(
     tiny_run: TinyRun, tracking_server: Server, tmp_path_factory: pytest.TempPathFactory
-) -> str:
-    """What a training said whose end found a server: the finished run, resumed once more."""
+) -> TinyRun:
+    """A training whose end found a server: the finished run, resumed once more."""
     folder = tmp_path_factory.mktemp("resumed")
     run = shutil.copytree(tiny_run.directory, folder / "tiny")
+    # What the export checks is others' to test.
+    quick = ("export.parity_words=20", "export.latency_words=5")
     completed = run_g2p(
-        "train", f"resume={run}", f"logger.tracking_uri={tracking_server.uri}", cwd=folder
+        "train", f"resume={run}", f"logger.tracking_uri={tracking_server.uri}", *quick, cwd=folder
     )
     assert completed.returncode == 0, completed.stderr.decode()
-    return completed.stderr.decode()
+    return replace(tiny_run, folder=folder, directory=run, completed=completed)
 
 
 @pytest.fixture(scope="module")
@@ -296,7 +298,7 @@ def server_settings(tracking_server: Server) -> list[str]:
 @pytest.fixture(scope="module")
 def registered(
     tiny_run: TinyRun,
-    trained: str,
+    trained: TinyRun,
     server_settings: list[str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> str:
@@ -386,13 +388,12 @@ def test_saved_model_answers_in_python(saved: Path, pronouncer: Pronouncer) -> N
     check_equal(given.to_dict(orient="records"), expected_rows(answers, with_alignment=True))
 
 
-def test_training_registers_its_model(
-    trained: str, tiny_run: TinyRun, tracking_server: Server
-) -> None:
-    assert f"registered in MLflow as models:/{NAME}/1" in trained.splitlines()
+def test_training_registers_its_model(trained: TinyRun, tracking_server: Server) -> None:
+    said = trained.completed.stderr.decode().splitlines()
+    assert f"registered in MLflow as models:/{NAME}/1" in said
     client = MlflowClient(tracking_server.uri)
     version = client.get_model_version(NAME, "1")
-    metadata = Pronouncer(tiny_run.model).metadata
+    metadata = Pronouncer(trained.model).metadata
     assert version.tags["git_commit"] == metadata.git_commit
     assert float(version.tags["dev_wer"]) == metadata.scores["dev_wer"]
     assert version.description.startswith("# Model card: ")
@@ -470,10 +471,10 @@ def test_infer_takes_an_address(
     assert (by_address.stderr, by_address.returncode) == (b"", 0)
 
 
-def test_address_of_a_file(tiny_run: TinyRun, registered: str, tracking_server: Server) -> None:
+def test_address_of_a_file(trained: TinyRun, tracking_server: Server) -> None:
     run_id = MlflowClient(tracking_server.uri).get_model_version(NAME, "1").run_id
     with fetched_model(f"runs:/{run_id}/model.onnx", logger_settings(tracking_server)) as path:
-        assert path.read_bytes() == tiny_run.model.read_bytes()
+        assert path.read_bytes() == trained.model.read_bytes()
     assert not path.exists()
 
 
