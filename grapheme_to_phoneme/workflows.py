@@ -157,6 +157,11 @@ def _build_trainer(
     settings = OmegaConf.to_container(config.trainer.lightning, resolve=True)
     # A small lexicon's training would be over before anything is due to be logged.
     settings["log_every_n_steps"] = min(settings["log_every_n_steps"], steps_per_epoch)
+    # And a short training without a validation would have no best checkpoint.
+    if settings["max_epochs"] and settings["max_epochs"] > 0:
+        settings["check_val_every_n_epoch"] = min(
+            settings["check_val_every_n_epoch"], settings["max_epochs"]
+        )
     settings["precision"] = choose_precision(settings["precision"], settings["accelerator"])
     try:
         return pl.Trainer(

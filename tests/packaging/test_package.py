@@ -88,7 +88,8 @@ def test_packed_lexicon_makes_known_words_exact(tiny_run: TinyRun, tmp_path: Pat
     assert pronouncer.pronounce([word])[0].source == "dictionary"
     by_command = run_g2p("infer", "--model", target, "--show-source", word).stdout.decode()
     assert by_command == f"{word}\t{lexicon[word][0]}\tlexicon\n"
-    without = run_g2p("infer", "--model", target, "--show-source", "infer.use_lexicon=false", word)
+    setting = ("--overrides", "infer.use_lexicon=false")
+    without = run_g2p("infer", "--model", target, "--show-source", word, *setting)
     assert without.stdout.decode().endswith("\tmodel\n")
 
 
