@@ -19,7 +19,16 @@ from tests.conftest import G2P, TinyRun, g2p_environment, run_g2p
 COMMANDS = sorted(name for name in vars(Commands) if not name.startswith("_"))
 
 #: Those that read a run's or a model's settings first, and those that take other words too.
-OF_A_RUN = ("export", "export_tensorrt", "infer", "package", "register", "serve")
+OF_A_RUN = (
+    "convert_lexicon",
+    "export",
+    "export_tensorrt",
+    "infer",
+    "languages",
+    "package",
+    "register",
+    "serve",
+)
 
 #: What a shell user types for each of them.
 TYPED = {name: name.replace("_", "-") for name in COMMANDS}
