@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from os import pathsep
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
@@ -101,7 +102,7 @@ def _start(settings: DictConfig, model: Path) -> subprocess.Popen:
     environment = {
         **os.environ,
         # MLflow starts uvicorn by its name.
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PATH": f"{Path(sys.executable).parent}{pathsep}{os.environ.get('PATH', '')}",
         "SERVING_MODEL_CONFIG": json.dumps(OmegaConf.to_container(settings.scoring)),
         "UVICORN_LIMIT_CONCURRENCY": str(settings.concurrent_requests),
         "UVICORN_ACCESS_LOG": str(settings.access_log).lower(),
