@@ -1,6 +1,7 @@
 """Lexicons are found by their language, obtained whole, and survive in every script."""
 
 import subprocess
+import sys
 import threading
 import unicodedata
 from collections.abc import Iterator
@@ -244,9 +245,11 @@ def test_the_hash_of_the_first_download_counts(
     source: ThreadingHTTPServer, tmp_path: Path
 ) -> None:
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
-    subprocess.run(["dvc", "init", "--quiet"], check=True, cwd=tmp_path)
+    # `dvc` itself is on the PATH of activated environments alone.
+    dvc = (sys.executable, "-m", "dvc")
+    subprocess.run([*dvc, "init", "--quiet"], check=True, cwd=tmp_path)
     subprocess.run(
-        ["dvc", "remote", "add", "--quiet", "--default", "local", tmp_path / "remote"],
+        [*dvc, "remote", "add", "--quiet", "--default", "local", tmp_path / "remote"],
         check=True,
         cwd=tmp_path,
     )
