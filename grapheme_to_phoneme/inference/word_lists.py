@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from grapheme_to_phoneme.errors import UserError
-from grapheme_to_phoneme.inference.pronouncer import (
+from grapheme_to_phoneme.inference.base import (
     Alignment,
     Alternative,
-    Pronouncer,
+    BasePronouncer,
     Pronunciation,
 )
 
@@ -85,7 +85,7 @@ def _read_line(file: BinaryIO, longest_line: int) -> bytes:
 
 
 def pronounce_stream(
-    pronouncer: Pronouncer,
+    pronouncer: BasePronouncer,
     words: Iterable[str],
     write: Callable[[str], object],
     n_best: int,
@@ -102,7 +102,7 @@ def pronounce_stream(
         words: the words; they are taken as they are needed.
         write: takes a finished line with its line end.
         n_best: pronunciations per word, one line each.
-        beam_size: see :meth:`Pronouncer.pronounce`.
+        beam_size: see :meth:`BasePronouncer.pronounce`.
         words_per_batch: words held in memory.
         report: counts the answers.
         show_alignment: see :func:`format_lines`.

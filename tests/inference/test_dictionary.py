@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import pytest
 
@@ -25,6 +26,8 @@ def plain(tiny_run: TinyRun) -> Pronouncer:
 def found(word: str, *pronunciations: str, probability: float = 1.0) -> Pronunciation:
     """Return the answer that a dictionary gives, from phones separated by spaces."""
     best, *others = (tuple(text.split()) for text in pronunciations)
+    # As precise as the model's own.
+    probability = float(np.float32(probability))
     alternatives = tuple(Alternative(phones, probability) for phones in others)
     return Pronunciation(word, best, probability, alternatives, (), source=SOURCE_DICTIONARY)
 
