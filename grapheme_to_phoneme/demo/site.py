@@ -6,6 +6,7 @@ from pathlib import Path
 from grapheme_to_phoneme.constants import MODEL_FILENAME
 from grapheme_to_phoneme.demo.runtime import RUNTIME_FILES
 from grapheme_to_phoneme.errors import UserError
+from grapheme_to_phoneme.inference.package import notices
 
 INDEX_NAME = "index.html"
 
@@ -14,9 +15,6 @@ PAGE_SUFFIXES = frozenset({".css", ".html", ".js", ".svg"})
 
 #: Where the page looks for ONNX Runtime.
 RUNTIME_ADDRESS = "onnxruntime"
-
-#: What must travel with a package's model.
-NOTICES = ("LICENSE*", "*.md")
 
 
 def web_directory() -> Path:
@@ -45,8 +43,7 @@ def site_files(model: Path, runtime: Path, package: Path | None = None) -> dict[
     files |= {f"{RUNTIME_ADDRESS}/{name}": runtime / name for name in RUNTIME_FILES}
     files[MODEL_FILENAME] = model
     if package is not None:
-        notices = [path for pattern in NOTICES for path in sorted(package.glob(pattern))]
-        files |= {path.name: path for path in notices}
+        files |= {path.name: path for path in notices(package)}
     return files
 
 

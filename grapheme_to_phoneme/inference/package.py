@@ -15,6 +15,9 @@ MANIFEST_NAME = "manifest.json"
 #: The packed lexicon, in a package that has one.
 LEXICON_NAME = "lexicon.sqlite"
 
+#: The licences and notes in a package.
+NOTICES = ("LICENSE*", "*.md")
+
 
 def write_manifest(folder: Path, default: str) -> None:
     """List the files of a folder with their hashes, which makes it a package.
@@ -63,6 +66,11 @@ def lexicon_file(path: Path) -> Path | None:
     """Return the packed lexicon of a package; None where ``path`` is none or has none."""
     is_packed = path.is_dir() and LEXICON_NAME in _read_manifest(path)["sha256"]
     return path / LEXICON_NAME if is_packed else None
+
+
+def notices(path: Path) -> list[Path]:
+    """Return what must travel with a package's model; nothing where ``path`` is a model file."""
+    return [notice for pattern in NOTICES for notice in sorted(path.glob(pattern))]
 
 
 def _read_manifest(folder: Path) -> dict:

@@ -22,6 +22,7 @@ from grapheme_to_phoneme.inference.metadata import ModelMetadata
 from grapheme_to_phoneme.inference.package import model_file
 from grapheme_to_phoneme.inference.pronouncer import Pronouncer
 from grapheme_to_phoneme.mlflow_connection import patience, recorded_run
+from grapheme_to_phoneme.packaging.carried_code import PREDICTION_CODE, copy_code
 from grapheme_to_phoneme.packaging.model_address import connect
 from grapheme_to_phoneme.packaging.package import CARD_NAME, package_file, write_package
 
@@ -39,17 +40,7 @@ MODEL_NAME = "model"
 REQUIREMENTS = ("mlflow-skinny", "numpy", "onnxruntime", "pandas")
 
 #: The parts of this package that go along with a model.
-CARRIED = (
-    "__init__.py",
-    "constants.py",
-    "errors.py",
-    "normalization.py",
-    "notation.py",
-    "inference/*.py",
-    "serving/__init__.py",
-    "serving/mlflow_guard.py",
-    "serving/mlflow_pyfunc.py",
-)
+CARRIED = (*PREDICTION_CODE, "serving/mlflow_guard.py", "serving/mlflow_pyfunc.py")
 
 #: MLflow runs it to get the model.
 SCRIPT_NAME = "served_model.py"
@@ -238,24 +229,13 @@ def _model_arguments(model: Path, scoring: DictConfig) -> Iterator[dict[str, Any
         script.write_text(SCRIPT, encoding="utf-8")
         yield {
             "python_model": str(script),
-            "code_paths": [str(_copy_code(Path(folder)))],
+            "code_paths": [str(copy_code(CARRIED, Path(folder)))],
             "artifacts": {MLFLOW_ARTIFACT: str(copy)},
             "signature": _signature(),
             "input_example": (_example(metadata), {"n_best": 2}),
             "pip_requirements": [f"{name}=={version(name)}" for name in REQUIREMENTS],
             "model_config": OmegaConf.to_container(scoring, resolve=True),
         }
-
-
-def _copy_code(folder: Path) -> Path:
-    source = Path(__file__).resolve().parents[1]
-    target = folder / PACKAGE_NAME
-    for pattern in CARRIED:
-        for path in source.glob(pattern):
-            copy = target / path.relative_to(source)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
-    return target
 
 
 def _example(metadata: ModelMetadata) -> "pandas.DataFrame":
