@@ -28,7 +28,7 @@ from grapheme_to_phoneme.errors import MissingDependencyError, UserError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from grapheme_to_phoneme.inference.pronouncer import Pronouncer
+    from grapheme_to_phoneme.inference.base import BasePronouncer
 
 LOGGER = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ NUMBERS = ("n_best", "beam_size", "threads", "port")
 SWITCHES = ("filtered", "open", "segment", "show_alignment", "show_arguments", "show_source")
 
 #: What `g2p serve` can run; each has a file of that name in configs/serve/.
-SERVERS = ("mlflow",)
+SERVERS = ("mlflow", "triton")
 
 #: What a shell gives a command that was ended by Ctrl-C.
 EXIT_INTERRUPTED = 130
@@ -183,6 +183,27 @@ class Commands:
         LOGGER.info("try it: g2p infer --model %s kubernetes", target)
 
     @SetParseFn(str)
+    def export_triton(self, *overrides: str, model: str = "", **unknown: str) -> None:
+        """Add a model to the repository that Triton Inference Server reads, as a new version.
+
+        Args:
+            overrides: Hydra overrides, such as serve.repository=DIR or serve.backend=onnxruntime.
+            model: a model file, the folder of a package, or an address in MLflow, such as
+                models:/NAME/1; by default the newest trained model.
+        """
+        flags = _as_overrides("serve", {"model": model})
+        config = _compose("export-triton", ("serve=triton", *overrides), unknown, flags=flags)
+        from grapheme_to_phoneme.packaging.triton_repository import export_repository
+        from grapheme_to_phoneme.serving import triton_engine
+
+        settings = config.serve
+        backend = settings.backend
+        if backend == "auto":
+            backend = triton_engine.BACKEND_OF_ENGINE[triton_engine.choose_engine(settings)]
+        with _available_model(config, settings.model) as path:
+            export_repository(path, settings, backend)
+
+    @SetParseFn(str)
     def register(
         self, *overrides: str, run: str = "", model: str = "", alias: str = "", **unknown: str
     ) -> None:
@@ -214,27 +235,25 @@ class Commands:
 
     @SetParseFn(str)
     def serve(self, server: str = "", *overrides: str, model: str = "", **unknown: str) -> None:
-        """Run an inference server, as in `g2p serve mlflow`, until Ctrl-C or SIGTERM.
+        """Run an inference server, as in `g2p serve triton`, until Ctrl-C or SIGTERM.
 
         Args:
-            server: which one: mlflow.
-            overrides: Hydra overrides, such as serve.port=5002.
+            server: which one: mlflow or triton.
+            overrides: Hydra overrides, such as serve.http_port=9000 of Triton, or serve.port=5002
+                of MLflow.
             model: a model file, the folder of a package, or an address in MLflow, such as
                 models:/NAME/1; by default the newest trained model.
         """
         flags = _as_overrides("serve", {"model": model})
         if server not in SERVERS:
             _compose("serve", [], unknown)
-            raise UserError(f"say which server to run: g2p serve {' or '.join(SERVERS)}")
+            commands = " or ".join(f"g2p serve {name}" for name in SERVERS)
+            raise UserError(f"say which server to run: {commands}")
         config = _compose("serve", (f"serve={server}", *overrides), unknown, flags=flags)
-        _require("mlflow", "tracking")
-        from grapheme_to_phoneme.packaging.model_address import is_model_address
-        from grapheme_to_phoneme.serving import mlflow_server
-
-        given = config.serve.model
-        mlflow_server.serve(
-            config, given if is_model_address(given) else _model_path(config, given)
-        )
+        if server == "mlflow":
+            _serve_mlflow(config)
+        else:
+            _serve_triton(config)
 
     @SetParseFn(str)
     def evaluate(
@@ -275,6 +294,7 @@ class Commands:
         self,
         *words: str,
         model: str = "",
+        server: str = "",
         input: str = "",
         output: str = "",
         n_best: str = "",
@@ -294,6 +314,7 @@ class Commands:
             model: the model file, the folder of a package, or an address in MLflow, such as
                 models:/NAME/1, models:/NAME@ALIAS or runs:/ID/model.onnx; by default the newest
                 trained model.
+            server: a running Triton to ask instead, grpc://HOST:PORT or http://HOST:PORT.
             input: a file with a word a line, or "-" for standard input.
             output: where the answers go; by default standard output.
             n_best: pronunciations per word; above 1, with their probabilities.
@@ -309,6 +330,7 @@ class Commands:
         """
         given = {
             "model": model,
+            "server": server,
             "input": input,
             "output": output,
             "n_best": n_best,
@@ -598,6 +620,28 @@ def _infer(config: "DictConfig", words: tuple[str, ...]) -> int:
     return EXIT_UNKNOWN_CHARACTERS if report.unknown_count else 0
 
 
+def _serve_mlflow(config: "DictConfig") -> None:
+    _require("mlflow", "tracking")
+    from grapheme_to_phoneme.packaging.model_address import is_model_address
+    from grapheme_to_phoneme.serving import mlflow_server
+
+    given = config.serve.model
+    mlflow_server.serve(config, given if is_model_address(given) else _model_path(config, given))
+
+
+def _serve_triton(config: "DictConfig") -> None:
+    from grapheme_to_phoneme.packaging.triton_repository import export_repository
+    from grapheme_to_phoneme.serving import server_log, triton_engine, triton_server
+
+    settings = config.serve
+    server_log.use_format(settings.log_format)
+    engine = triton_engine.choose_engine(settings)
+    backend = triton_engine.choose_backend(settings, engine)
+    with _available_model(config, settings.model) as path:
+        repository = export_repository(path, settings, backend)
+    triton_server.serve(settings, repository.models, engine)
+
+
 def _demo(config: "DictConfig") -> None:
     import webbrowser
 
@@ -628,20 +672,10 @@ def _demo(config: "DictConfig") -> None:
     server.serve(files, settings.host, settings.port, announce)
 
 
-def _load_pronouncer(config: "DictConfig") -> "Pronouncer":
-    """Load the model, and the user's dictionary where there is one."""
-    from grapheme_to_phoneme.inference.pronouncer import Pronouncer
-
+def _load_pronouncer(config: "DictConfig") -> "BasePronouncer":
+    """Load the model, or find the server, and the user's dictionary where there is one."""
     settings = config.infer
-    with _available_model(config, settings.model) as path:
-        pronouncer = Pronouncer(
-            path,
-            settings.threads,
-            settings.letters_per_batch,
-            settings.longest_word,
-            use_lexicon=settings.use_lexicon,
-            notation=settings.notation,
-        )
+    pronouncer = _load_model(config) if settings.server is None else _find_server(settings)
     if settings.dictionary is not None:
         from grapheme_to_phoneme.lexicon.entries import group_by_spelling
         from grapheme_to_phoneme.lexicon.reading import read_lexicon
@@ -652,6 +686,37 @@ def _load_pronouncer(config: "DictConfig") -> "Pronouncer":
         )
         pronouncer.use_dictionary(group_by_spelling(entries))
     return pronouncer
+
+
+def _load_model(config: "DictConfig") -> "BasePronouncer":
+    from grapheme_to_phoneme.inference.pronouncer import Pronouncer
+
+    settings = config.infer
+    with _available_model(config, settings.model) as path:
+        return Pronouncer(
+            path,
+            settings.threads,
+            settings.letters_per_batch,
+            settings.longest_word,
+            use_lexicon=settings.use_lexicon,
+            notation=settings.notation,
+        )
+
+
+def _find_server(settings: "DictConfig") -> "BasePronouncer":
+    """Return the model of a running server."""
+    from grapheme_to_phoneme.serving.triton_client import RemotePronouncer
+
+    if settings.model is not None:
+        raise UserError("give --model or --server, not both")
+    return RemotePronouncer(
+        settings.server,
+        settings.server_model,
+        settings.server_timeout_s,
+        settings.longest_word,
+        use_lexicon=settings.use_lexicon,
+        notation=settings.notation,
+    )
 
 
 def _fetch_example(source: str) -> None:

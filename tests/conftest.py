@@ -242,3 +242,16 @@ def tiny_run(tiny_lexicon: TinyLexicon, tmp_path_factory: pytest.TempPathFactory
     TINY_MODEL.parent.mkdir(exist_ok=True)
     shutil.copyfile(run.model, TINY_MODEL)
     return run
+
+
+@pytest.fixture(scope="session")
+def package_with_lexicon(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny run's package, with the words that it learnt from."""
+    folder = tmp_path_factory.mktemp("package_with_lexicon") / "tiny"
+    completed = run_g2p(
+        "package",
+        *("--run", "runs/tiny", f"package.output={folder}", "package.lexicon=train"),
+        cwd=tiny_run.folder,
+    )
+    assert completed.returncode == 0, completed.stderr.decode()
+    return folder

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from grapheme_to_phoneme.constants import PACKAGE_NAME
+from grapheme_to_phoneme.packaging.triton_repository import SERVED_CODE
 from tests.conftest import G2P, REPOSITORY, TinyRun, g2p_environment
 
 PACKAGE = REPOSITORY / PACKAGE_NAME
@@ -112,6 +113,28 @@ def test_lexicon_knows_no_network() -> None:
                 "pytorch_lightning",
             }, path
             assert not any(f"{module}.".startswith(f"{room}.") for room in rooms), path
+
+
+def test_serving_needs_no_training() -> None:
+    rooms = {f"{PACKAGE_NAME}.{room}" for room in ("lexicon", "training", "workflows")}
+    for path, modules in imports_of("serving"):
+        for module in modules:
+            assert module.partition(".")[0] not in {"torch", "lightning"}, path
+            assert not any(f"{module}.".startswith(f"{room}.") for room in rooms), path
+
+
+def test_what_triton_runs_stands_alone() -> None:
+    served = {PACKAGE / name for pattern in SERVED_CODE for name in PACKAGE.glob(pattern)}
+    own = {".".join(path.relative_to(REPOSITORY).with_suffix("").parts) for path in served}
+    for path in served:
+        package = ".".join(path.relative_to(REPOSITORY).parent.parts)
+        for module in imported_modules(path.read_text(encoding="utf-8"), package):
+            top = module.partition(".")[0]
+            if top == PACKAGE_NAME:
+                assert own & {module, module.rpartition(".")[0]}, path
+            else:
+                known = {"numpy", "onnxruntime", "triton_python_backend_utils"}
+                assert top in sys.stdlib_module_names | known, path
 
 
 def test_nothing_imports_the_commands() -> None:

@@ -1,0 +1,334 @@
+"""Writes the model repository that Triton Inference Server reads.
+
+The format: ``docs/user_guide/model_repository.md`` and ``model_configuration.md`` of
+github.com/triton-inference-server/server.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+from omegaconf import DictConfig
+
+from grapheme_to_phoneme.constants import MODEL_FILENAME, PACKAGE_NAME
+from grapheme_to_phoneme.errors import UserError
+from grapheme_to_phoneme.inference.metadata import ModelMetadata
+from grapheme_to_phoneme.inference.package import (
+    lexicon_file,
+    model_file,
+    notices,
+    write_manifest,
+)
+from grapheme_to_phoneme.inference.pronouncer import SOURCE_MODEL, Pronouncer, available_cores
+from grapheme_to_phoneme.packaging.carried_code import PREDICTION_CODE, copy_code
+from grapheme_to_phoneme.serving import triton_protocol as protocol
+
+LOGGER = logging.getLogger(__name__)
+
+BACKENDS = ("python", "onnxruntime")
+CONFIG_NAME = "config.pbtxt"
+
+#: What Triton's Python backend imports of a version, and what is written there.
+PYTHON_MODEL_NAME = "model.py"
+PYTHON_MODEL = f'''"""What Triton's Python backend runs."""
+
+from {PACKAGE_NAME}.serving.triton_model import TritonPythonModel
+
+__all__ = ["TritonPythonModel"]
+'''
+
+#: What a version has of this package: all that its model imports.
+SERVED_CODE = (
+    *PREDICTION_CODE,
+    "serving/answer_cache.py",
+    "serving/triton_model.py",
+    "serving/triton_protocol.py",
+)
+
+#: The model in Triton that runs the graph where the Python model does not.
+GRAPH_SUFFIX = "_graph"
+
+#: The folder, beside the versions, of words that warm a model up, and their lengths.
+WARM_UP_FOLDER = "warmup"
+WARM_UP_LENGTHS = (1, 4, 8, 16)
+
+CONFIG = Template("""\
+# Written by `g2p export-triton`, which writes it anew for the next version of the model.
+name: $name
+backend: "python"
+# A batch is of words: those of a request, and those of other requests beside them.
+max_batch_size: $most_words
+input [ { name: "WORD" data_type: TYPE_STRING dims: [ 1 ] } ]
+output [
+  { name: "PHONES" data_type: TYPE_STRING dims: [ -1 ] },
+  { name: "PROBABILITY" data_type: TYPE_FP32 dims: [ -1 ] },
+  { name: "ALIGNMENT" data_type: TYPE_STRING dims: [ -1 ] },
+  { name: "SOURCE" data_type: TYPE_STRING dims: [ 1 ] },
+  { name: "UNKNOWN" data_type: TYPE_STRING dims: [ 1 ] }
+]
+version_policy { latest { num_versions: 1 } }
+instance_group [ { count: $instances kind: KIND_CPU } ]
+dynamic_batching {
+  max_queue_delay_microseconds: $queue_delay_us
+  default_queue_policy {
+    timeout_action: REJECT
+    default_timeout_microseconds: $queue_timeout_us
+    max_queue_size: $queue_requests
+  }
+}
+# The model has a cache of its own: this one overlooks parameters and outputs, and keeps refusals.
+response_cache { enable: false }
+$warm_ups
+$parameters
+""")
+
+WARM_UP = Template("""\
+model_warmup {
+  name: $name
+  batch_size: 1
+  inputs { key: "WORD" value { data_type: TYPE_STRING dims: [ 1 ] input_data_file: $name } }
+}""")
+
+GRAPH_WARM_UP = Template("""\
+model_warmup {
+  name: $name
+  inputs { key: "words" value { data_type: TYPE_STRING dims: [ 1 ] input_data_file: $name } }
+  inputs {
+    key: "beam_size" value { data_type: TYPE_INT64 dims: [ 1 ] input_data_file: "beam_size" }
+  }
+}""")
+
+GRAPH_CONFIG = Template("""\
+# Written by `g2p export-triton`. The model beside it asks this one; others should ask that one.
+name: $name
+backend: "onnxruntime"
+default_model_filename: $file
+max_batch_size: 0
+input [
+  { name: "words" data_type: TYPE_STRING dims: [ -1 ] },
+  { name: "beam_size" data_type: TYPE_INT64 dims: [ 1 ] }
+]
+output [
+  { name: "pronunciations" data_type: TYPE_STRING dims: [ -1, -1 ] },
+  { name: "log_probabilities" data_type: TYPE_FP32 dims: [ -1, -1 ] },
+  { name: "chunks" data_type: TYPE_STRING dims: [ -1, -1, -1 ] }
+]
+# Two: the old version is asked until the new version of the model beside it is there.
+version_policy { latest { num_versions: 2 } }
+instance_group [ { count: $instances kind: KIND_CPU } ]
+parameters { key: "intra_op_thread_count" value { string_value: "1" } }
+parameters { key: "inter_op_thread_count" value { string_value: "1" } }
+$warm_ups
+""")
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A model repository.
+
+    Attributes:
+        path: its folder.
+        models: the models in Triton to load, in this order.
+        version: the newest version of the model.
+        is_new: whether that was added now.
+    """
+
+    path: Path
+    models: tuple[str, ...]
+    version: int
+    is_new: bool
+
+
+def export_repository(model: Path, settings: DictConfig, backend: str) -> Repository:
+    """Add a model to a repository as its newest version, unless it is that already.
+
+    A version has everything that it needs and is never changed; a server that reads the repository
+    takes it when it is told to, and keeps what it has if it cannot.
+
+    Args:
+        model: a model file or a package's folder.
+        settings: the configuration ``serve``.
+        backend: what runs the model's graph, one of ``BACKENDS``.
+
+    Raises:
+        UserError: if there is no such model or backend.
+    """
+    if backend not in BACKENDS:
+        raise UserError(f"unknown backend '{backend}': choose {' or '.join(BACKENDS)}")
+    file = model_file(model)
+    pronouncer = Pronouncer(model, threads=1)
+    words = warm_up_words(pronouncer.metadata)
+    pronouncer.pronounce(words.values(), source=SOURCE_MODEL)
+    path = Path(settings.repository)
+    graph = settings.name + GRAPH_SUFFIX if backend == "onnxruntime" else ""
+    # The graph first: the model beside it asks it.
+    models = (graph, settings.name) if graph else (settings.name,)
+    folders = [path / name for name in reversed(models)]
+    scratch = path.with_name(path.name + ".partial")
+    shutil.rmtree(scratch, ignore_errors=True)
+    version, is_new = _next_version(folders), True
+    contents = [_model_contents(scratch / settings.name, model, backend)]
+    if graph:
+        contents.append(_graph_contents(scratch / graph, file))
+    if version > 1 and all(
+        _digests(new) == _digests(folder / str(version - 1))
+        for new, folder in zip(contents, folders, strict=True)
+    ):
+        version, is_new = version - 1, False
+    search = protocol.Search(
+        settings.threads,
+        settings.letters_per_batch,
+        settings.cached_words,
+        graph,
+        has_lexicon=lexicon_file(model) is not None,
+    )
+    # Triton loads models side by side: one that asks another cannot be warmed up by its own words.
+    texts = [_config(settings, search, pronouncer.metadata, {} if graph else words)]
+    if graph:
+        texts.append(_graph_config(settings, words))
+    for folder, new, text in reversed(list(zip(folders, contents, texts, strict=True))):
+        folder.mkdir(parents=True, exist_ok=True)
+        if is_new:
+            new.replace(folder / str(version))
+        _write(folder / CONFIG_NAME, text.encode())
+    for name, word in words.items():
+        _write(folders[-1] / WARM_UP_FOLDER / name, _serialize(word))
+    if graph:
+        _write(folders[-1] / WARM_UP_FOLDER / "beam_size", (1).to_bytes(8, "little"))
+    shutil.rmtree(scratch)
+    what = "added" if is_new else "it has this model already,"
+    LOGGER.info("%s: %s version %d of %s", path, what, version, settings.name)
+    return Repository(path, models, version, is_new)
+
+
+def warm_up_words(metadata: ModelMetadata) -> dict[str, str]:
+    """Return words of several lengths, made of the model's own letters, by names for them."""
+    letters = "".join(letter for letter in metadata.letters if not letter.isspace())
+    return {f"word_{length}": (letters * length)[:length] for length in WARM_UP_LENGTHS}
+
+
+def _next_version(folders: Sequence[Path]) -> int:
+    taken = [
+        int(path.name)
+        for folder in folders
+        for path in folder.glob("*")
+        if path.is_dir() and path.name.isdecimal()
+    ]
+    return max(taken, default=0) + 1
+
+
+def _model_contents(scratch: Path, model: Path, backend: str) -> Path:
+    """Write what a version of the model consists of; return its folder."""
+    scratch.mkdir(parents=True)
+    copy_code(SERVED_CODE, scratch)
+    (scratch / PYTHON_MODEL_NAME).write_text(PYTHON_MODEL, encoding="utf-8")
+    package = scratch / protocol.PACKAGE_FOLDER
+    package.mkdir()
+    for path in (lexicon_file(model), *notices(model)):
+        if path is not None:
+            shutil.copyfile(path, package / path.name)
+    if backend == "python":
+        shutil.copyfile(model_file(model), package / MODEL_FILENAME)
+        # A copy that is not whole is then no version that can be loaded.
+        write_manifest(package, MODEL_FILENAME)
+    return scratch
+
+
+def _graph_contents(scratch: Path, file: Path) -> Path:
+    scratch.mkdir(parents=True)
+    shutil.copyfile(file, scratch / MODEL_FILENAME)
+    return scratch
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Return the hash of every file that is exported; a server leaves bytecode beside them."""
+    digests = {}
+    for path in folder.rglob("*"):
+        if path.is_file() and "__pycache__" not in path.parts:
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            digests[str(path.relative_to(folder))] = digest
+    return digests
+
+
+def _config(
+    settings: DictConfig,
+    search: protocol.Search,
+    metadata: ModelMetadata,
+    warm_ups: Iterable[str],
+) -> str:
+    parameters = {
+        protocol.LIMITS_PARAMETER: protocol.Limits(**settings.limits).to_text(),
+        protocol.SEARCH_PARAMETER: search.to_text(),
+        # For people who look; the properties that follow have everything.
+        "language": metadata.language,
+        "notation": metadata.notation,
+        "precision": metadata.precision,
+        "git_commit": metadata.git_commit,
+        "package_version": metadata.package_version,
+        **{name: str(value) for name, value in metadata.scores.items()},
+        **metadata.to_properties(),
+    }
+    return CONFIG.substitute(
+        name=_quote(settings.name),
+        most_words=settings.limits.most_words,
+        instances=_instances(settings),
+        queue_delay_us=settings.queue_delay_us,
+        queue_timeout_us=settings.queue_timeout_ms * 1000,
+        queue_requests=settings.queue_requests,
+        warm_ups=_format_warm_ups(WARM_UP, warm_ups),
+        parameters=format_parameters(parameters),
+    )
+
+
+def _graph_config(settings: DictConfig, warm_ups: Iterable[str]) -> str:
+    return GRAPH_CONFIG.substitute(
+        name=_quote(settings.name + GRAPH_SUFFIX),
+        file=_quote(MODEL_FILENAME),
+        instances=_instances(settings),
+        warm_ups=_format_warm_ups(GRAPH_WARM_UP, warm_ups),
+    )
+
+
+def _format_warm_ups(template: Template, names: Iterable[str]) -> str:
+    return "\n".join(template.substitute(name=_quote(name)) for name in names)
+
+
+def _instances(settings: DictConfig) -> int:
+    # With a single one, Triton 2.51 lets a request lie for half a second now and then.
+    return settings.instances or max(2, available_cores())
+
+
+def format_parameters(parameters: Mapping[str, str]) -> str:
+    """Return parameters of a model as its configuration has them."""
+    return "\n".join(
+        f"parameters {{ key: {_quote(name)} value {{ string_value: {_quote(value)} }} }}"
+        for name, value in parameters.items()
+    )
+
+
+def _quote(text: str) -> str:
+    """Return a string as the text format of protocol buffers has it.
+
+    That knows JSON's escapes but those of UTF-16 code units: what is no ASCII stays as it is.
+    """
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _serialize(word: str) -> bytes:
+    """Return a tensor of one string as the protocol has it: after its length in four bytes."""
+    content = word.encode()
+    return len(content).to_bytes(4, "little") + content
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Put a file into place at once: a server may be reading."""
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    partial.replace(path)
