@@ -6,6 +6,7 @@ SHELL := bash
 BIN := .venv/bin
 POETRY := scripts/setup_environment.sh poetry
 QUICK_RUN := runs/quickstart
+MODEL := $(QUICK_RUN)/model.onnx
 # The end-to-end test leaves its model here, for the check of the wheel.
 TEST_MODEL := build/tiny_model.onnx
 # Nothing a target starts reports to its makers or asks the network for news.
@@ -14,7 +15,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## make or update the development environment in .venv, Poetry included
@@ -59,11 +60,15 @@ lock: ## write poetry.lock anew after a change of pyproject.toml; LOCK_ARGS=--re
 	  exit 1; \
 	fi
 
+.PHONY: benchmark-serve
+benchmark-serve: setup ## measure a model in Triton; make benchmark-serve MODEL=runs/mine/model.onnx
+	$(BIN)/python -m benchmarks.serving --model $(MODEL) $(ARGS)
+
 .PHONY: clean
 clean: ## remove what was built and cached; .venv, data and runs stay
 	rm -rf build dist .pytest_cache .hypothesis
 	find . \( -name .venv -o -name .poetry -o -name .git \) -prune -o -type d -name __pycache__ -exec rm -rf {} +
 
 .PHONY: distclean
-distclean: clean ## also remove the environments .venv and .poetry
-	rm -rf .venv .poetry
+distclean: clean ## also remove the environments .venv and .poetry, and .triton
+	rm -rf .venv .poetry .triton
