@@ -46,6 +46,7 @@ def train(
             f"data.train_path={paths['train']}",
             f"data.dev_path={paths['dev']}",
             *TINY_MODEL_OVERRIDES,
+            "optimizer.consistency=1.0",
             # So short a training would end before anything is due to be logged.
             "trainer.lightning.log_every_n_steps=1",
             "callbacks.throughput_window=2",
