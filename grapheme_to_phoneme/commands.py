@@ -271,6 +271,7 @@ class Commands:
         config = _compose("evaluate", overrides, unknown, flags=flags)
         from grapheme_to_phoneme.inference.pronouncer import Pronouncer
         from grapheme_to_phoneme.training import evaluation
+        from grapheme_to_phoneme.training.metrics import measure_reliability
 
         settings = config.evaluate
         path = _model_path(config, settings.model)
@@ -284,8 +285,19 @@ class Commands:
         name = f"lexicon-{Path(settings.lexicon).stem}" if settings.lexicon else settings.part
         speed = f"{len(answers):,} words in {seconds:.2f} s, {len(answers) / seconds:,.0f} words/s"
         sys.stdout.write(f"{name}, {path}\n{evaluation.format_table(score)}\n{speed}\n")
+        ece = measure_reliability(score.confidences).ece
+        sys.stdout.write(f"the probabilities are off by {ece:.2f} points on average (ECE)\n")
         target = path.parent / f"evaluation-{name}.yaml"
         facts = {"part": name, "sha256": hashes, "git_commit": pronouncer.metadata.git_commit}
+        if settings.n_best > 1:
+            several = pronouncer.pronounce(
+                references, n_best=settings.n_best, beam_size=2 * settings.n_best
+            )
+            oracle = evaluation.oracle_wer(several, references)
+            facts[f"oracle_wer_{settings.n_best}"] = round(oracle, 4)
+            sys.stdout.write(
+                f"no right one among the {settings.n_best} best: {oracle:.2f} % of the words\n"
+            )
         evaluation.write_score(score, facts, target)
         LOGGER.info("written to %s", target)
 

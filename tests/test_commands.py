@@ -590,6 +590,8 @@ def test_evaluation_on_a_lexicon(tiny_run: TinyRun, tmp_path: Path) -> None:
     assert rows[2][:5] == ["all", "words", "3", "2", "66.67"]
     written = yaml.safe_load((tmp_path / "evaluation-lexicon-mine.yaml").read_text())
     assert (written["words"], written["wrong_words"], written["wer"]) == (3, 2, 66.6667)
+    # Neither one phone for six letters nor a letter that the model does not know is among five.
+    assert written["oracle_wer_5"] == 66.6667
     assert written["git_commit"] == Pronouncer(model).metadata.git_commit
 
 
@@ -604,6 +606,8 @@ def test_evaluation_says_what_training_said(tiny_run: TinyRun, tmp_path: Path) -
     trained = yaml.safe_load((tiny_run.directory / "metrics.yaml").read_text())
     for name in ("words", "wrong_words", "phone_errors", "reference_phones"):
         assert evaluated[name] == trained[name]
+    assert evaluated["ece"] == pytest.approx(trained["ece"], abs=0.01)
+    assert 0 < evaluated["oracle_wer_5"] < evaluated["wer"]
     assert evaluated["sha256"] == Pronouncer(model).metadata.split_sha256["dev"]
 
 

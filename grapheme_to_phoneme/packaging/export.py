@@ -33,9 +33,10 @@ from grapheme_to_phoneme.packaging.onnx_export import (
 )
 from grapheme_to_phoneme.packaging.quantization import quantize
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, Alphabets
+from grapheme_to_phoneme.training.calibration import fit_temperature
 from grapheme_to_phoneme.training.evaluation import score_answers
 from grapheme_to_phoneme.training.lightning_module import PronunciationModule, References
-from grapheme_to_phoneme.training.metrics import Score
+from grapheme_to_phoneme.training.metrics import Score, measure_reliability
 from grapheme_to_phoneme.training.network import Network
 
 LOGGER = logging.getLogger(__name__)
@@ -93,6 +94,7 @@ def export_checkpoint(
     """
     module = load_checkpoint(checkpoint)
     spellings = _known_spellings(references, module.alphabets)
+    _calibrate(module, spellings, references, config.export)
     parts = export_parts(module.network)
     folder = target.with_name(VARIANTS_DIRECTORY)
     with TemporaryDirectory(dir=_existing(target.parent), prefix=".export-") as unchecked:
@@ -160,8 +162,28 @@ def _write_cores(
     return paths
 
 
+def _calibrate(
+    module: PronunciationModule,
+    spellings: Sequence[str],
+    references: References,
+    config: DictConfig,
+) -> None:
+    """Make the network's probabilities say how often its answers are right."""
+    words = _sample(spellings, config.temperature_words, config)
+    temperature = fit_temperature(
+        module.network, module.alphabets, {word: references[word] for word in words}
+    )
+    module.network.cool(temperature)
+    module.facts["training"] = {**module.facts["training"], "temperature": round(temperature, 3)}
+
+
 def _scores(score: Score) -> dict[str, float]:
-    return {"dev_wer": round(score.wer, 3), "dev_per": round(score.per, 3)}
+    ece = measure_reliability(score.confidences).ece
+    return {
+        "dev_wer": round(score.wer, 3),
+        "dev_per": round(score.per, 3),
+        "dev_ece": round(ece, 3),
+    }
 
 
 def _write_variant(

@@ -6,7 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from grapheme_to_phoneme.inference.pronouncer import Pronunciation
-from grapheme_to_phoneme.training.metrics import Score, score_words
+from grapheme_to_phoneme.training.metrics import Score, measure_reliability
 
 #: Lengths that share a row of the table, in letters.
 LENGTH_GROUPS = ((1, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, None))
@@ -21,7 +21,26 @@ def score_answers(
         answers: what the model said of each word.
         references: the accepted pronunciations of every normalised spelling.
     """
-    return score_words(((answer.word, answer.phones) for answer in answers), references)
+    score = Score()
+    for answer in answers:
+        score.add(answer.word, answer.phones, references[answer.word], answer.probability)
+    return score
+
+
+def oracle_wer(
+    answers: Iterable[Pronunciation], references: dict[str, list[tuple[str, ...]]]
+) -> float:
+    """Return the share of words, in percent, of which no pronunciation given is an accepted one.
+
+    Args:
+        answers: what the model said of each word, with alternatives.
+        references: the accepted pronunciations of every normalised spelling.
+    """
+    missed = [
+        not any(said.phones in references[answer.word] for said in (answer, *answer.alternatives))
+        for answer in answers
+    ]
+    return 100.0 * sum(missed) / len(missed) if missed else 0.0
 
 
 def format_table(score: Score) -> str:
@@ -45,7 +64,7 @@ def format_table(score: Score) -> str:
     return "\n".join(lines)
 
 
-def write_score(score: Score, facts: dict[str, str], path: Path) -> None:
+def write_score(score: Score, facts: dict[str, object], path: Path) -> None:
     """Write a score as YAML, with what it was measured on."""
     values = {
         **facts,
@@ -56,5 +75,7 @@ def write_score(score: Score, facts: dict[str, str], path: Path) -> None:
         "reference_phones": score.reference_phones,
         "per": round(score.per, 4),
     }
+    if score.confidences:
+        values["ece"] = round(measure_reliability(score.confidences).ece, 4)
     config: DictConfig = OmegaConf.create(values)
     OmegaConf.save(config, path)

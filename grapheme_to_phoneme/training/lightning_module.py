@@ -42,7 +42,7 @@ class OptimizerSettings:
     weight_decay: float
     betas: tuple[float, float]
     label_smoothing: float
-    consistency: float
+    consistency: float = 0.0
 
 
 def disagreement(first: Tensor, second: Tensor) -> Tensor:

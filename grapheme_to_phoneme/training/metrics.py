@@ -1,8 +1,10 @@
-"""Word error rate and phoneme error rate with several accepted pronunciations."""
+"""Word and phoneme error rate with several accepted pronunciations, and trust in probabilities."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 Phones = Sequence[str]
 
@@ -23,6 +25,7 @@ class Score:
         wrong_by_length: wrong words per spelling length.
         confusions: how often a reference phone (first) was said as another (second),
             with :data:`NO_PHONE` for insertions and deletions.
+        confidences: the probability of every answer that had one, and whether it was right.
     """
 
     words: int = 0
@@ -32,6 +35,7 @@ class Score:
     words_by_length: Counter[int] = field(default_factory=Counter)
     wrong_by_length: Counter[int] = field(default_factory=Counter)
     confusions: Counter[tuple[str, str]] = field(default_factory=Counter)
+    confidences: list[tuple[float, bool]] = field(default_factory=list)
 
     @property
     def wer(self) -> float:
@@ -44,12 +48,19 @@ class Score:
         return 100.0 * self.phone_errors / self.reference_phones if self.reference_phones else 0.0
 
     def add(
-        self, spelling: str, prediction: Phones, references: Sequence[tuple[str, ...]]
+        self,
+        spelling: str,
+        prediction: Phones,
+        references: Sequence[tuple[str, ...]],
+        probability: float | None = None,
     ) -> None:
         """Count one word. An empty prediction is an error like any other."""
         self.words += 1
         self.words_by_length[len(spelling)] += 1
-        if tuple(prediction) in references:
+        is_right = tuple(prediction) in references
+        if probability is not None:
+            self.confidences.append((probability, is_right))
+        if is_right:
             self.reference_phones += len(prediction)
             return
         distances = [edit_distance(prediction, reference) for reference in references]
@@ -63,20 +74,52 @@ class Score:
         )
 
 
-def score_words(
-    predictions: Iterable[tuple[str, Phones]],
-    references: dict[str, list[tuple[str, ...]]],
-) -> Score:
-    """Score the first prediction of every word.
+@dataclass(frozen=True)
+class Reliability:
+    """Answers grouped by their probability, in equal steps; steps without answers are left out.
+
+    Attributes:
+        probabilities: the mean probability of each group, 0 to 1.
+        accuracies: the share of right answers in each group, 0 to 1.
+        counts: the number of answers in each group.
+    """
+
+    probabilities: tuple[float, ...]
+    accuracies: tuple[float, ...]
+    counts: tuple[int, ...]
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error in percent; 0 for no answers.
+
+        The mean distance of a group's probability from its accuracy, weighted by its answers
+        (Guo et al., 2017, "On Calibration of Modern Neural Networks").
+        """
+        if not self.counts:
+            return 0.0
+        distances = np.abs(np.subtract(self.probabilities, self.accuracies))
+        return 100.0 * float(np.average(distances, weights=self.counts))
+
+
+def measure_reliability(confidences: Sequence[tuple[float, bool]], steps: int = 15) -> Reliability:
+    """Group answers by their probability.
 
     Args:
-        predictions: pairs of a spelling and its predicted phones.
-        references: the accepted pronunciations of every spelling.
+        confidences: the probability of every answer, 0 to 1, and whether it is right.
+        steps: how many groups there are between 0 and 1.
     """
-    score = Score()
-    for spelling, phones in predictions:
-        score.add(spelling, phones, references[spelling])
-    return score
+    probabilities = np.array([probability for probability, _ in confidences], dtype=np.float64)
+    rights = np.array([is_right for _, is_right in confidences], dtype=np.float64)
+    groups = np.minimum((probabilities * steps).astype(np.int64), steps - 1)
+    counts = np.bincount(groups, minlength=steps)
+    filled = counts > 0
+    return Reliability(
+        *(
+            tuple((np.bincount(groups, values, minlength=steps)[filled] / counts[filled]).tolist())
+            for values in (probabilities, rights)
+        ),
+        tuple(counts[filled].tolist()),
+    )
 
 
 def edit_distance(left: Phones, right: Phones) -> int:

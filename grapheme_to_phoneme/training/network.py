@@ -570,6 +570,14 @@ class Network(nn.Module):
         """
         return self.decoder(self.encoder(letters, own), chunks)
 
+    @torch.no_grad()
+    def cool(self, temperature: float) -> None:
+        """Divide the logits by a temperature from now on, in the weights of the last layer."""
+        for module in self.modules():
+            if isinstance(module, Decoder):
+                module.output.weight /= temperature
+                module.output.bias /= temperature
+
     def weights_per_letter(self) -> int:
         """Return how many weights take part in the arithmetic of a letter: all but tables."""
         tables = sum(

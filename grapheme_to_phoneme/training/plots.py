@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from grapheme_to_phoneme.training.metrics import NO_PHONE, Score
+from grapheme_to_phoneme.training.metrics import NO_PHONE, Score, measure_reliability
 from grapheme_to_phoneme.training.tracking import LOGS_DIRECTORY
 
 Series = tuple[list[float], list[float]]
@@ -99,8 +99,9 @@ def draw_curves(metrics: dict[str, Series], directory: Path, caption: str) -> li
 
 
 def draw_errors(score: Score, directory: Path, caption: str) -> list[Path]:
-    """Draw the error by word length and the confused phones; return the files."""
+    """Draw the error by word length, the confused phones and the reliability; return the files."""
     return [
+        _draw_reliability(score, directory / "reliability.png", caption),
         _draw_lengths(score, directory / "error_by_length.png", caption),
         _draw_confusions(score, directory / "confusions.png", caption),
     ]
@@ -148,6 +149,21 @@ def _draw_confusions(score: Score, path: Path, caption: str) -> Path:
     axes.set_ylabel(f"expected ({NO_PHONE}: nothing)")
     figure.colorbar(image, label="times")
     return _save(figure, f"The {MOST_CONFUSIONS} most frequent confusions", caption, path)
+
+
+def _draw_reliability(score: Score, path: Path, caption: str) -> Path:
+    reliability = measure_reliability(score.confidences)
+    figure = Figure(figsize=FIGURE_SIZE)
+    axes, below = figure.subplots(2, height_ratios=(3, 1), sharex=True)
+    axes.plot((0, 1), (0, 1), color="0.7", linestyle="--", label="as often as it says")
+    label = f"ECE {reliability.ece:.1f} %"
+    axes.plot(reliability.probabilities, reliability.accuracies, marker="o", label=label)
+    axes.set_ylabel("share of right answers")
+    axes.legend()
+    below.bar(reliability.probabilities, reliability.counts, width=0.03)
+    below.set_ylabel("words")
+    below.set_xlabel("probability of the answer")
+    return _save(figure, "How often an answer of some probability is right", caption, path)
 
 
 def _save(figure: Figure, title: str, caption: str, path: Path) -> Path:

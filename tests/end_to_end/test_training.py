@@ -84,7 +84,7 @@ def test_files_of_the_run(tiny_run: TinyRun) -> None:
         for path in tiny_run.directory.rglob("*")
         if path.is_file() and not path.name.startswith("evaluation-")
     }
-    charts = "confusions error_by_length learning_rate loss per throughput wer"
+    charts = "confusions error_by_length learning_rate loss per reliability throughput wer"
     assert names == {
         "config.yaml",
         "overrides.yaml",

@@ -4,14 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grapheme_to_phoneme.training.evaluation import format_table, write_score
+from grapheme_to_phoneme.inference.pronouncer import Alternative, Pronunciation
+from grapheme_to_phoneme.training.evaluation import format_table, oracle_wer, write_score
 from grapheme_to_phoneme.training.lightning_module import ErrorRate
 from grapheme_to_phoneme.training.metrics import (
     NO_PHONE,
     Score,
     align_phones,
     edit_distance,
-    score_words,
+    measure_reliability,
 )
 
 PHONES = st.lists(st.sampled_from("KLMN"), max_size=7)
@@ -52,7 +53,9 @@ def test_rates_over_several_words() -> None:
         ("the", ()),  # two deletions
         ("colonel", ("K", "ER", "N", "AH", "L")),  # right
     ]
-    score = score_words(predictions, references)
+    score = Score()
+    for spelling, phones in predictions:
+        score.add(spelling, phones, references[spelling])
     assert (score.words, score.wrong_words, score.wer) == (4, 2, 50.0)
     # The references that count have 3, 4, 2 and 5 phones.
     assert (score.phone_errors, score.reference_phones) == (4, 14)
@@ -154,3 +157,47 @@ def test_score_is_written_with_what_it_was_measured_on(tmp_path) -> None:
         "reference_phones: 1",
         "per: 100.0",
     ]
+
+
+def test_trust_is_written_where_it_was_measured(tmp_path) -> None:
+    path = tmp_path / "metrics.yaml"
+    score = Score()
+    score.add("word", ("K",), [("K",)], 0.75)
+    write_score(score, {"part": "dev"}, path)
+    assert path.read_text().splitlines()[-1] == "ece: 25.0"
+
+
+# Probabilities
+
+
+def test_reliability_is_measured_in_steps() -> None:
+    confidences = [(0.95, True)] * 3 + [(0.91, False)] + [(0.1, False)] * 2 + [(1.0, True)]
+    reliability = measure_reliability(confidences, steps=2)
+    assert reliability.counts == (2, 5)
+    assert reliability.probabilities == pytest.approx((0.1, (3 * 0.95 + 0.91 + 1.0) / 5))
+    assert reliability.accuracies == pytest.approx((0.0, 0.8))
+    apart = reliability.probabilities[1] - 0.8
+    assert reliability.ece == pytest.approx(100 * (2 * 0.1 + 5 * apart) / 7)
+
+
+def test_reliability_of_no_answers() -> None:
+    reliability = measure_reliability([])
+    assert (reliability.counts, reliability.ece) == ((), 0.0)
+
+
+def test_score_keeps_probabilities() -> None:
+    score = Score()
+    score.add("read", ("R", "EH", "D"), [("R", "IY", "D"), ("R", "EH", "D")], 0.4)
+    score.add("the", (), [("DH", "AH")], 0.0)
+    score.add("stone", ("S",), [("S", "T", "OW", "N")])
+    assert score.confidences == [(0.4, True), (0.0, False)]
+
+
+def test_right_pronunciation_among_several() -> None:
+    references = {"read": [("R", "IY", "D"), ("R", "EH", "D")], "the": [("DH", "AH")]}
+    answers = [
+        Pronunciation("read", ("R",), 0.5, (Alternative(("R", "EH", "D"), 0.2),)),
+        Pronunciation("the", ("DH",), 0.5, (Alternative(("DH", "IY"), 0.2),)),
+    ]
+    assert oracle_wer(answers, references) == 50.0
+    assert oracle_wer([], references) == 0.0

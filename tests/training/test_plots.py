@@ -57,7 +57,8 @@ def test_errors_are_drawn(tmp_path: Path) -> None:
         score.add("w" * length, ("K", "AH"), [("K", "AE", "T")])
         score.add("w" * length, ("K",), [("K",)])
     paths = draw_errors(score, tmp_path, "caption")
-    assert [path.name for path in paths] == ["error_by_length.png", "confusions.png"]
+    names = ["reliability.png", "error_by_length.png", "confusions.png"]
+    assert [path.name for path in paths] == names
     # Bars of half the height fill much more of the picture than axes and text do.
     assert ink_of(paths[0]).mean() > 0.15
     assert ink_of(paths[1]).mean() > 0.02
