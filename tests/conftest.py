@@ -14,12 +14,15 @@ from hypothesis import settings
 from omegaconf import DictConfig
 
 from grapheme_to_phoneme.configuration import config_directory
+from grapheme_to_phoneme.inference.pronouncer import Pronouncer
 from grapheme_to_phoneme.lexicon.downloading import download_data
 from grapheme_to_phoneme.lexicon.entries import Entry, group_by_spelling, ungroup
 from grapheme_to_phoneme.lexicon.files import sha256_of
 from grapheme_to_phoneme.lexicon.reading import read_lexicon
 from grapheme_to_phoneme.lexicon.splitting import open_split
 from grapheme_to_phoneme.lexicon.writing import write_tsv
+from grapheme_to_phoneme.packaging.export import load_checkpoint
+from grapheme_to_phoneme.training.lightning_module import PronunciationModule
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -182,6 +185,12 @@ class TinyRun:
     def checkpoint(self) -> Path:
         """The best checkpoint."""
         return self.directory / "checkpoints" / "best.ckpt"
+
+    def exported_module(self) -> PronunciationModule:
+        """Return the network of the best checkpoint, with the temperature that the export chose."""
+        module = load_checkpoint(self.checkpoint)
+        module.network.cool(Pronouncer(self.float32_model).metadata.training["temperature"])
+        return module
 
 
 @pytest.fixture(scope="session")

@@ -174,7 +174,7 @@ def _calibrate(
         module.network, module.alphabets, {word: references[word] for word in words}
     )
     module.network.cool(temperature)
-    module.facts["training"] = {**module.facts["training"], "temperature": round(temperature, 3)}
+    module.facts["training"] = {**module.facts["training"], "temperature": temperature}
 
 
 def _scores(score: Score) -> dict[str, float]:

@@ -6,7 +6,7 @@ from grapheme_to_phoneme.training.alphabets import PADDING_ID, START_ID, Alphabe
 from grapheme_to_phoneme.training.network import Network
 
 #: Temperatures that are tried: 0.5 to 2, each 5 % above the one before.
-TEMPERATURES = tuple(0.5 * 1.05**step for step in range(29))
+TEMPERATURES = tuple(round(0.5 * 1.05**step, 3) for step in range(29))
 
 #: Words that pass through the network at once.
 WORDS_PER_BATCH = 256

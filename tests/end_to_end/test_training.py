@@ -75,6 +75,7 @@ def test_exported_model_is_as_good_as_the_network_was(tiny_run: TinyRun) -> None
     assert exact["dev_wer"] == pytest.approx(min(values), abs=0.2)
     assert metrics["wer"] == pytest.approx(min(values), abs=3.0)
     scores = Pronouncer(tiny_run.model).metadata.scores
+    assert 0.0 < scores.pop("dev_ece") < 20.0
     assert scores == {"dev_wer": round(metrics["wer"], 3), "dev_per": round(metrics["per"], 3)}
 
 

@@ -107,7 +107,7 @@ GOLDEN_WORDS = ["stone", "kitten", "o'neil", "Phoenix", "tensor", "na\u00efve", 
 @pytest.fixture(scope="module")
 def parts(tiny_run: TinyRun) -> Parts:
     """The trained network, exported."""
-    return export_parts(load_checkpoint(tiny_run.checkpoint).network)
+    return export_parts(tiny_run.exported_module().network)
 
 
 @pytest.fixture(scope="module")

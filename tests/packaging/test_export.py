@@ -46,8 +46,8 @@ assert not any(name.startswith(("grapheme", "torch")) for name in sys.modules)
 
 @pytest.fixture(scope="module")
 def module(tiny_run: TinyRun) -> PronunciationModule:
-    """The trained network."""
-    return load_checkpoint(tiny_run.checkpoint)
+    """The trained network, as it was exported."""
+    return tiny_run.exported_module()
 
 
 @pytest.fixture(scope="module")

@@ -69,12 +69,13 @@ def test_trained_model_says_where_it_comes_from(tiny_run: TinyRun) -> None:
         "train": split_sha256(tiny_run.lexicon.train),
         "dev": split_sha256(tiny_run.lexicon.dev),
     }
-    assert set(metadata.scores) == {"dev_wer", "dev_per"}
+    assert set(metadata.scores) == {"dev_wer", "dev_per", "dev_ece"}
     # A commit may have been made since; what it is compared with in test_tracking may not.
     commit = metadata.git_commit
     assert commit == "unknown" if git_state()["git_commit"] == "unknown" else len(commit) == 40
     assert metadata.git_dirty in ("true", "false", "unknown")
     assert metadata.package_version[0].isdigit()
+    assert 0.5 <= metadata.training.pop("temperature") <= 2.0
     assert metadata.training == {
         "data": "lexicon",
         "seed": 1,
