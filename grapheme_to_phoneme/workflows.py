@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -27,7 +28,9 @@ from grapheme_to_phoneme.training.callbacks import (
     build_callbacks,
 )
 from grapheme_to_phoneme.training.data_module import LexiconDataModule
+from grapheme_to_phoneme.training.distillation import teach
 from grapheme_to_phoneme.training.evaluation import format_table, write_score
+from grapheme_to_phoneme.training.lessons import Lessons
 from grapheme_to_phoneme.training.lightning_module import OptimizerSettings, PronunciationModule
 from grapheme_to_phoneme.training.memory import remember
 from grapheme_to_phoneme.training.metrics import Score
@@ -45,6 +48,9 @@ LOGGER = logging.getLogger(__name__)
 
 #: Tells the processes of a distributed training where the first one writes.
 RUN_DIRECTORY_VARIABLE = "G2P_RUN_DIRECTORY"
+
+#: The folder of the teachers' runs, in the run's own.
+TEACHERS_DIRECTORY = "teachers"
 
 #: The setting that lets the hardware decide.
 AUTOMATIC = "auto"
@@ -98,10 +104,66 @@ def train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> 
     """
     save_config(config, overrides, run_directory)
     state = git_state()
+    data = load_data(config)
+    lessons = _take_lessons(config, data, run_directory, state)
+    fitted = fit(config, data, run_directory, state, lessons)
+    target = run_directory / MODEL_FILENAME
+    trainer = fitted.trainer
+    if trainer.interrupted:
+        raise UserError(f"interrupted: go on with `g2p train resume={run_directory}`")
+    if trainer.is_global_zero:
+        references = fitted.prepared.dev_references
+        score = export_checkpoint(fitted.best_checkpoint, target, references, config)
+        _report(score, trainer.global_step, run_directory, config, state, fitted.loggers)
+        _register(run_directory, config, fitted.loggers)
+    return target
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What is left of a training.
+
+    Attributes:
+        trainer: Lightning's trainer, which tells whether it was interrupted.
+        prepared: what the network was trained on.
+        loggers: where it was logged.
+    """
+
+    trainer: pl.Trainer
+    prepared: PreparedData
+    loggers: list[Logger]
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """The checkpoint of the epoch with the best dev WER."""
+        for callback in self.trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.monitor:
+                return Path(callback.best_model_path)
+        raise AssertionError("build_callbacks always gives a monitored checkpoint")
+
+
+def fit(
+    config: DictConfig,
+    data: LexiconData,
+    run_directory: Path,
+    state: dict[str, str],
+    lessons: Lessons | None = None,
+) -> Fitted:
+    """Train a network, from the run's last checkpoint on where there is one.
+
+    Args:
+        config: the whole configuration.
+        data: what to learn from and to choose by.
+        run_directory: where checkpoints and logs go.
+        state: of the source, by :func:`git_state`.
+        lessons: what teachers think of the training words.
+
+    Raises:
+        UserError: if the data or the configuration does not allow a training.
+    """
     pl.seed_everything(config.seed, verbose=False)
     # Numbers too small to matter take a processor a hundred times as long as others.
     torch.set_flush_denormal(True)
-    data = load_data(config)
     prepared = prepare(data, config.alignment, config.seed)
     last = run_directory / CHECKPOINT_DIRECTORY / f"{LAST_CHECKPOINT}.ckpt"
     checkpoint = last if last.is_file() else None
@@ -121,6 +183,8 @@ def train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> 
         batches.length_noise,
         config.seed,
         batches.workers,
+        lessons,
+        config.distillation.share,
     )
     LOGGER.info(
         "%s weights, of which %s take part in the arithmetic of a letter",
@@ -136,15 +200,71 @@ def train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> 
     if checkpoint:
         LOGGER.info("going on from %s", checkpoint)
     trainer.fit(module, data_module, ckpt_path=checkpoint, weights_only=True)
-    target = run_directory / MODEL_FILENAME
-    if trainer.interrupted:
-        raise UserError(f"interrupted: go on with `g2p train resume={run_directory}`")
-    if trainer.is_global_zero:
-        best = Path(_best_checkpoint(trainer))
-        score = export_checkpoint(best, target, prepared.dev_references, config)
-        _report(score, trainer.global_step, run_directory, config, state, loggers)
-        _register(run_directory, config, loggers)
-    return target
+    return Fitted(trainer, prepared, loggers)
+
+
+def _take_lessons(
+    config: DictConfig, data: LexiconData, run_directory: Path, state: dict[str, str]
+) -> Lessons | None:
+    """Train the teachers and ask them about all words; None where there are none.
+
+    A run that is resumed goes on with the teacher that it was interrupted at.
+    """
+    settings = config.distillation
+    if not settings.teachers:
+        return None
+    prepared = prepare(data, config.alignment, config.seed)
+    path = run_directory / TEACHERS_DIRECTORY / "lessons.npz"
+    if path.is_file():
+        return Lessons.load(path, prepared.train, prepared.alphabets)
+    spellings = _further_spellings(config, data, prepared.alphabets)
+    teachers = []
+    for number, (name, changes) in enumerate(settings.teachers.items(), start=1):
+        LOGGER.info("teacher %d of %d: %s", number, len(settings.teachers), name)
+        teacher_config = OmegaConf.merge(config, changes)
+        directory = run_directory / TEACHERS_DIRECTORY / name
+        fitted = fit(teacher_config, data, directory, state)
+        if fitted.trainer.interrupted:
+            raise UserError(f"interrupted: go on with `g2p train resume={run_directory}`")
+        teachers.append(load_checkpoint(fitted.best_checkpoint).network)
+    on_gpu = config.trainer.lightning.accelerator != "cpu" and torch.cuda.is_available()
+    LOGGER.info("the teachers look at all words")
+    lessons = teach(
+        [teacher.to("cuda" if on_gpu else "cpu") for teacher in teachers],
+        prepared.alphabets,
+        prepared.train,
+        spellings,
+        settings.kept_chunks,
+    )
+    lessons.save(path, prepared.alphabets)
+    return lessons
+
+
+def _further_spellings(
+    config: DictConfig, data: LexiconData, alphabets: Alphabets
+) -> list[str]:
+    """Return the words that have no pronunciation: no word of any part, no unknown letter.
+
+    Raises:
+        UserError: if their file cannot be read.
+    """
+    path = config.distillation.spellings_path
+    if path is None:
+        return []
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"distillation.spellings_path: {path} cannot be read: {error}") from error
+    known = {
+        entry.spelling for part in (data.train, data.dev, data.test or ()) for entry in part
+    }
+    spellings = {data.normalization.apply(line.strip()) for line in lines}
+    letters = set(alphabets.letters)
+    further = sorted(
+        spelling for spelling in spellings - known if spelling and letters.issuperset(spelling)
+    )
+    LOGGER.info("%s: %s words without pronunciation", path, f"{len(further):,}")
+    return further
 
 
 def _build_trainer(
@@ -222,13 +342,6 @@ def export(config: DictConfig, run_directory: Path, checkpoint: Path | None) -> 
     score = export_checkpoint(checkpoint or best, target, references, config)
     LOGGER.info("dev part:\n%s", format_table(score))
     return target
-
-
-def _best_checkpoint(trainer: pl.Trainer) -> str:
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.monitor:
-            return callback.best_model_path
-    raise AssertionError("build_callbacks always gives a monitored checkpoint")
 
 
 def _build_module(

@@ -49,8 +49,6 @@ TINY_MODEL_OVERRIDES = (
     "model.output_size=96",
     "optimizer.learning_rate=5e-3",
     "optimizer.warmup_steps=60",
-    # Half of the time; the trainings of tests/training/ have it.
-    "optimizer.consistency=0.0",
     "callbacks.weight_averaging.decay=0.98",
     # So small a network, on so few words, may lose more to rounding than a real one.
     "export.tolerated_loss=3.0",

@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from grapheme_to_phoneme.training.alignment import AlignedEntry
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, START_ID, Alphabets
-from grapheme_to_phoneme.training.memory import siblings_of
+from grapheme_to_phoneme.training.lessons import SHARE_PARTS, Lessons
+from grapheme_to_phoneme.training.memory import UNSEEN_ID, siblings_of
 
 Batch = dict[str, Tensor]
 
@@ -23,14 +24,22 @@ class RaggedRows:
         self._starts = np.concatenate(([0], np.cumsum(self.lengths)))[:-1]
         self._values = np.fromiter((value for row in rows for value in row), dtype=np.int64)
 
-    def padded(self, indices: Sequence[int], padding: int) -> Tensor:
-        """Return the rows at ``indices`` padded to the longest, (rows, longest)."""
+    def places(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return where the values of the rows at ``indices`` are, padded to the longest row.
+
+        Returns:
+            Places in the flat array, and whether there is a value at all, (rows, longest) both.
+        """
         lengths = self.lengths[indices]
         columns = np.arange(lengths.max(initial=0))
         inside = columns < lengths[:, None]
-        positions = self._starts[indices][:, None] + columns
+        return np.where(inside, self._starts[indices][:, None] + columns, 0), inside
+
+    def padded(self, indices: Sequence[int], padding: int) -> Tensor:
+        """Return the rows at ``indices`` padded to the longest, (rows, longest)."""
+        places, inside = self.places(indices)
         padded = np.full(inside.shape, padding, dtype=np.int64)
-        padded[inside] = self._values[positions[inside]]
+        padded[inside] = self._values[places[inside]]
         return torch.from_numpy(padded)
 
 
@@ -72,6 +81,45 @@ class AlignedDataset(Dataset):
             batch["own"] = torch.stack(
                 [self._chunks.padded(column, START_ID) for column in siblings.T[:most]], dim=-1
             )
+        return batch
+
+
+class TaughtDataset(AlignedDataset):
+    """The lexicon's words and those that teachers pronounced, with what the teachers think.
+
+    Args:
+        entries: the lexicon's aligned words, which the network's memory has seen.
+        alphabets: the ids of letters and chunks.
+        lessons: of these words.
+        share: weight of the teachers' opinion on the lexicon's words; of the others it is all.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[AlignedEntry],
+        alphabets: Alphabets,
+        lessons: Lessons,
+        share: float,
+    ) -> None:
+        super().__init__([*entries, *lessons.imagined], alphabets, is_remembered=True)
+        self._lessons = lessons
+        self._trust = np.zeros(len(self), dtype=np.float32)
+        self._trust[: len(entries)] = 1.0 - share
+        self._is_imagined = np.arange(len(self)) >= len(entries)
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        """Return an :class:`AlignedDataset`'s batch with the teachers' opinion.
+
+        It is ``opinion_chunks``, ``opinion_shares``, (batch, letters, kept chunks) both, and
+        ``trust``, the weight of the given chunks against it, (batch,).
+        """
+        batch = super().__getitems__(indices)
+        batch["own"][self._is_imagined[indices]] = UNSEEN_ID
+        places, _ = self._letters.places(indices)
+        shares = self._lessons.shares[places].astype(np.float32) / SHARE_PARTS
+        batch["opinion_chunks"] = torch.from_numpy(self._lessons.chunks[places].astype(np.int64))
+        batch["opinion_shares"] = torch.from_numpy(shares)
+        batch["trust"] = torch.from_numpy(self._trust[indices])
         return batch
 
 
@@ -203,6 +251,8 @@ class LexiconDataModule(pl.LightningDataModule):
         length_noise: see :class:`LengthBatchSampler`.
         seed: seeds the order of the training batches.
         workers: processes that prepare batches; 0 prepares them in the training process.
+        lessons: what teachers think of ``aligned`` and of further words, or None.
+        teachers_share: see :class:`TaughtDataset`.
     """
 
     def __init__(
@@ -216,9 +266,15 @@ class LexiconDataModule(pl.LightningDataModule):
         length_noise: float,
         seed: int,
         workers: int,
+        lessons: Lessons | None = None,
+        teachers_share: float = 0.0,
     ) -> None:
         super().__init__()
-        self._train = AlignedDataset(aligned, alphabets, is_remembered=True)
+        self._train = (
+            AlignedDataset(aligned, alphabets, is_remembered=True)
+            if lessons is None
+            else TaughtDataset(aligned, alphabets, lessons, teachers_share)
+        )
         self._dev: list[AlignedDataset | SpellingDataset] = [
             SpellingDataset(dev_spellings, alphabets)
         ]

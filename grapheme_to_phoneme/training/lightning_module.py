@@ -153,14 +153,7 @@ class PronunciationModule(pl.LightningModule):
         # Two operations a weight and letter forward, four backward: for the throughput monitor.
         self.flops_per_batch = 6 * self.network.weights_per_letter() * letters.numel() * passes
         answers = [self._predict(batch) for _ in range(passes)]
-        loss = torch.stack(
-            [
-                functional.cross_entropy(
-                    logits, truth, label_smoothing=self.settings.label_smoothing
-                )
-                for logits, truth in answers
-            ]
-        ).mean()
+        loss = torch.stack([self._loss(*answer, batch) for answer in answers]).mean()
         if passes == 2:
             (first, _), (second, _) = answers
             loss = loss + self.settings.consistency * disagreement(first, second)
@@ -174,6 +167,30 @@ class PronunciationModule(pl.LightningModule):
         logits = self.network(letters, chunks, batch.get("own"))
         inside = (letters != PADDING_ID).expand(logits.shape[:-1])
         return logits[inside], chunks.expand(logits.shape[:-1])[inside]
+
+    def _loss(self, logits: Tensor, truth: Tensor, batch: Batch) -> Tensor:
+        """Return the cross-entropy of the true chunks and, where there are any, of the teachers'.
+
+        Args:
+            logits: of all letters, (letters, chunks); those of several members one after
+                the other.
+            truth: the true chunks, (letters,).
+            batch: what they were predicted from.
+        """
+        smoothing = self.settings.label_smoothing
+        if "trust" not in batch:
+            return functional.cross_entropy(logits, truth, label_smoothing=smoothing)
+        told = functional.cross_entropy(
+            logits, truth, label_smoothing=smoothing, reduction="none"
+        )
+        inside = batch["letters"] != PADDING_ID
+        members = len(logits) // int(inside.sum())
+        chunks, shares = (
+            batch[name][inside].repeat(members, 1) for name in ("opinion_chunks", "opinion_shares")
+        )
+        taught = -(shares * logits.float().log_softmax(dim=-1).gather(-1, chunks)).sum(dim=-1)
+        trust = batch["trust"].unsqueeze(-1).expand_as(inside)[inside].repeat(members)
+        return (trust * told + (1.0 - trust) * taught).mean()
 
     def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
         """Count the errors of greedy search; or, for aligned words, log the loss."""

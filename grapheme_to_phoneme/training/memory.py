@@ -47,6 +47,9 @@ WAYS = 16
 #: Share of the slots that a table is meant to fill; fuller ones lose more to crowded buckets.
 LOAD = 0.6
 
+#: In place of the own chunks of words that a table has not seen: there is nothing to leave out.
+UNSEEN_ID = -1
+
 #: Chunks counted for a context: one more than are read, since one may be the word's own.
 KEPT_CHUNKS = READ_CHUNKS + 1
 
@@ -125,7 +128,8 @@ class MemoryTable(FixedTensors):
         Args:
             codes: :func:`context_codes`, (batch, letters, windows).
             own: the chunks that the letters give in all pronunciations of their words,
-                (batch, letters, pronunciations).
+                (batch, letters, pronunciations); :data:`UNSEEN_ID` for words that the table
+                has not seen.
 
         Returns:
             As :meth:`Evidence.look_up`.
@@ -136,7 +140,8 @@ class MemoryTable(FixedTensors):
         totals = self.totals[slots] * found
         is_own = (chunks.unsqueeze(-1) == own[:, :, None, None]).any(dim=-1)
         counts = (counts - is_own.to(counts.dtype)).clamp(min=0)
-        totals = (totals - 1).clamp(min=0)
+        is_seen = (own != UNSEEN_ID).any(dim=-1, keepdim=True)
+        totals = (totals - is_seen.to(totals.dtype)).clamp(min=0)
         counts, order = counts.sort(dim=-1, descending=True, stable=True)
         chunks = chunks.gather(-1, order)[..., :READ_CHUNKS]
         return chunks.long(), shares_of(counts, totals) / SHARE_STEPS, levels_of(totals)
