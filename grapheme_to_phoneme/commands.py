@@ -282,9 +282,15 @@ class Commands:
         answers = pronouncer.pronounce(references, beam_size=settings.beam_size)
         seconds = time.perf_counter() - started
         score = evaluation.score_answers(answers, references)
+        groups = {}
+        if settings.groups:
+            named = evaluation.read_groups(
+                Path(settings.groups), pronouncer.metadata.normalization.apply
+            )
+            groups = evaluation.score_groups(answers, references, named)
         name = f"lexicon-{Path(settings.lexicon).stem}" if settings.lexicon else settings.part
         speed = f"{len(answers):,} words in {seconds:.2f} s, {len(answers) / seconds:,.0f} words/s"
-        sys.stdout.write(f"{name}, {path}\n{evaluation.format_table(score)}\n{speed}\n")
+        sys.stdout.write(f"{name}, {path}\n{evaluation.format_table(score, groups)}\n{speed}\n")
         ece = measure_reliability(score.confidences).ece
         sys.stdout.write(f"the probabilities are off by {ece:.2f} points on average (ECE)\n")
         target = path.parent / f"evaluation-{name}.yaml"
@@ -298,7 +304,7 @@ class Commands:
             sys.stdout.write(
                 f"no right one among the {settings.n_best} best: {oracle:.2f} % of the words\n"
             )
-        evaluation.write_score(score, facts, target)
+        evaluation.write_score(score, facts, target, groups)
         LOGGER.info("written to %s", target)
 
     @SetParseFn(str)

@@ -598,10 +598,21 @@ def test_evaluation_on_a_lexicon(tiny_run: TinyRun, tmp_path: Path) -> None:
 def test_evaluation_says_what_training_said(tiny_run: TinyRun, tmp_path: Path) -> None:
     model = tmp_path / "model.onnx"
     shutil.copyfile(tiny_run.model, model)
+    words = sorted({entry.spelling for entry in tiny_run.lexicon.dev})[:50]
+    groups = tmp_path / "groups.tsv"
+    groups.write_text("".join(f"{word.upper()}\tfirst fifty\n" for word in words))
     completed = run_g2p(
-        "evaluate", *tiny_run.lexicon.overrides(), "--model", model, "--part", "dev", cwd=tmp_path
+        "evaluate",
+        *tiny_run.lexicon.overrides(),
+        f"evaluate.groups={groups}",
+        "--model",
+        model,
+        "--part",
+        "dev",
+        cwd=tmp_path,
     )
     assert completed.returncode == 0, completed.stderr.decode()
+    assert b"\nfirst fifty " in completed.stdout
     evaluated = yaml.safe_load((tmp_path / "evaluation-dev.yaml").read_text())
     trained = yaml.safe_load((tiny_run.directory / "metrics.yaml").read_text())
     for name in ("words", "wrong_words", "phone_errors", "reference_phones"):
@@ -609,6 +620,7 @@ def test_evaluation_says_what_training_said(tiny_run: TinyRun, tmp_path: Path) -
     assert evaluated["ece"] == pytest.approx(trained["ece"], abs=0.01)
     assert 0 < evaluated["oracle_wer_5"] < evaluated["wer"]
     assert evaluated["sha256"] == Pronouncer(model).metadata.split_sha256["dev"]
+    assert evaluated["groups"]["first fifty"]["words"] == 50
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.pronouncer import Alternative, Pronunciation
-from grapheme_to_phoneme.training.evaluation import format_table, oracle_wer, write_score
+from grapheme_to_phoneme.training.evaluation import (
+    confidence_interval,
+    format_table,
+    oracle_wer,
+    read_groups,
+    score_answers,
+    score_groups,
+    write_score,
+)
 from grapheme_to_phoneme.training.lightning_module import ErrorRate
 from grapheme_to_phoneme.training.metrics import (
     NO_PHONE,
@@ -139,10 +148,44 @@ def test_table_has_a_row_per_length_that_occurs() -> None:
     score.add("abcdefghijklmnop", ("K",), [("K",)])
     rows = [line.split() for line in format_table(score).splitlines()[1:]]
     assert rows == [
-        ["all", "words", "2", "1", "50.00", "50.00"],
-        ["1-4", "letters", "1", "1", "100.00"],
-        ["13+", "letters", "1", "0", "0.00"],
+        ["all", "words", "2", "1", "50.00", "9.45", "to", "90.55", "50.00"],
+        ["1-4", "letters", "1", "1", "100.00", "20.65", "to", "100.00"],
+        ["13+", "letters", "1", "0", "0.00", "0.00", "to", "79.35"],
     ]
+
+
+def test_groups_have_rows_of_their_own(tmp_path) -> None:
+    path = tmp_path / "groups.tsv"
+    path.write_text("Read\tverbs\nThe\tcommon\nread\tcommon\nread\tcommon\nhound\tdogs\n")
+    groups = read_groups(path, str.lower)
+    assert groups == {"verbs": ["read"], "common": ["the", "read", "read"], "dogs": ["hound"]}
+    references = {"read": [("R", "IY", "D")], "the": [("DH", "AH")], "a": [("AH",)]}
+    answers = [
+        Pronunciation("read", ("R", "EH", "D"), 0.5),
+        Pronunciation("the", ("DH", "AH"), 0.5),
+        Pronunciation("a", ("AH",), 0.5),
+    ]
+    scores = score_groups(answers, references, groups)
+    assert {name: (part.words, part.wrong_words) for name, part in scores.items()} == {
+        "verbs": (1, 1),
+        "common": (2, 1),
+    }
+    table = format_table(score_answers(answers, references), scores).splitlines()
+    assert table[-1].split() == ["common", "2", "1", "50.00", "9.45", "to", "90.55", "20.00"]
+
+
+@pytest.mark.parametrize("line", ["word", "word\t", "\tgroup", ""])
+def test_line_of_another_form_is_named(tmp_path, line: str) -> None:
+    path = tmp_path / "groups.tsv"
+    path.write_text(f"one\tgroup\n{line}\n")
+    with pytest.raises(UserError, match="groups.tsv, line 2: give a word, a tab and a group's"):
+        read_groups(path, str)
+
+
+def test_interval_is_wilsons() -> None:
+    """Against the figures of Newcombe (1998), table I, example of 81 among 263."""
+    assert confidence_interval(81, 263) == pytest.approx((25.53, 36.62), abs=0.01)
+    assert confidence_interval(0, 20) == pytest.approx((0.0, 16.11), abs=0.01)
 
 
 def test_score_is_written_with_what_it_was_measured_on(tmp_path) -> None:
