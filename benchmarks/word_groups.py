@@ -31,9 +31,7 @@ NAMES_FILES = ("dist.all.last", "dist.female.first", "dist.male.first")
 def main() -> None:
     """Write a line for each word and group: the word, a tab, the group."""
     folder = Path(names.__file__).parent
-    listed = {
-        line.split()[0].lower() for file in NAMES_FILES for line in (folder / file).open()
-    }
+    listed = {line.split()[0].lower() for file in NAMES_FILES for line in (folder / file).open()}
     lines = Path(sys.argv[1]).read_text(encoding="utf-8").splitlines()
     groups: dict[str, list[str]] = {label: [] for _, label in FREQUENCIES}
     groups |= {"names": [], "no names": []}

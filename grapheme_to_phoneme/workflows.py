@@ -240,9 +240,7 @@ def _take_lessons(
     return lessons
 
 
-def _further_spellings(
-    config: DictConfig, data: LexiconData, alphabets: Alphabets
-) -> list[str]:
+def _further_spellings(config: DictConfig, data: LexiconData, alphabets: Alphabets) -> list[str]:
     """Return the words that have no pronunciation: no word of any part, no unknown letter.
 
     Raises:
@@ -255,9 +253,7 @@ def _further_spellings(
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"distillation.spellings_path: {path} cannot be read: {error}") from error
-    known = {
-        entry.spelling for part in (data.train, data.dev, data.test or ()) for entry in part
-    }
+    known = {entry.spelling for part in (data.train, data.dev, data.test or ()) for entry in part}
     spellings = {data.normalization.apply(line.strip()) for line in lines}
     letters = set(alphabets.letters)
     further = sorted(

@@ -185,7 +185,7 @@ class TinyRun:
         return self.directory / "checkpoints" / "best.ckpt"
 
     def exported_module(self) -> PronunciationModule:
-        """Return the network of the best checkpoint, with the temperature that the export chose."""
+        """Return the best checkpoint's network, with the temperature that the export chose."""
         module = load_checkpoint(self.checkpoint)
         module.network.cool(Pronouncer(self.float32_model).metadata.training["temperature"])
         return module

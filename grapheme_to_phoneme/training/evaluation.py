@@ -87,7 +87,9 @@ def score_groups(
     """
     said = {answer.word: answer for answer in answers}
     scores = {
-        name: score_answers([said[word] for word in dict.fromkeys(words) if word in said], references)
+        name: score_answers(
+            [said[word] for word in dict.fromkeys(words) if word in said], references
+        )
         for name, words in groups.items()
     }
     return {name: score for name, score in scores.items() if score.words}

@@ -180,9 +180,7 @@ class PronunciationModule(pl.LightningModule):
         smoothing = self.settings.label_smoothing
         if "trust" not in batch:
             return functional.cross_entropy(logits, truth, label_smoothing=smoothing)
-        told = functional.cross_entropy(
-            logits, truth, label_smoothing=smoothing, reduction="none"
-        )
+        told = functional.cross_entropy(logits, truth, label_smoothing=smoothing, reduction="none")
         inside = batch["letters"] != PADDING_ID
         members = len(logits) // int(inside.sum())
         chunks, shares = (

@@ -8,7 +8,6 @@ import torch
 from torch.nn import functional
 
 from grapheme_to_phoneme.errors import UserError
-from grapheme_to_phoneme.training.alignment import AlignedEntry
 from grapheme_to_phoneme.training.alphabets import PADDING_ID
 from grapheme_to_phoneme.training.data_module import TaughtDataset
 from grapheme_to_phoneme.training.distillation import opinion, pronounce_together, teach
