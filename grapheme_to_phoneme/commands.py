@@ -20,6 +20,7 @@ from fire.decorators import FIRE_METADATA, SetParseFn
 
 from grapheme_to_phoneme.constants import (
     EXIT_ENTRIES_LEFT_OUT,
+    EXIT_TRAININGS_FAILED,
     EXIT_UNKNOWN_CHARACTERS,
     MODEL_FILENAME,
 )
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from grapheme_to_phoneme.inference.base import BasePronouncer
+    from grapheme_to_phoneme.inference.metadata import ModelMetadata
 
 LOGGER = logging.getLogger(__name__)
 
@@ -42,7 +44,15 @@ RESUME = "resume="
 NUMBERS = ("n_best", "beam_size", "threads", "port")
 
 #: Flags that need no value.
-SWITCHES = ("filtered", "open", "segment", "show_alignment", "show_arguments", "show_source")
+SWITCHES = (
+    "filtered",
+    "multirun",
+    "open",
+    "segment",
+    "show_alignment",
+    "show_arguments",
+    "show_source",
+)
 
 #: What `g2p serve` can run; each has a file of that name in configs/serve/.
 SERVERS = ("mlflow", "triton")
@@ -88,13 +98,18 @@ class Commands:
             LOGGER.info("%s: %s", name, path)
 
     @SetParseFn(str)
-    def train(self, *overrides: str, **unknown: str) -> None:
+    def train(self, *overrides: str, multirun: str = "", **unknown: str) -> None:
         """Train a model and write it as DIR/model.onnx.
 
         Args:
             overrides: Hydra overrides, such as experiment=quick paths.run_dir=DIR, or
                 resume=DIR to go on with an interrupted run.
+            multirun: train with every combination of values that overrides list, as in
+                data.language=ita,fra, and end with a table; needs no value.
         """
+        if _is_on("multirun", multirun):
+            _train_all(overrides, unknown)
+            return
         resumed = [text for text in overrides if text.startswith(RESUME)]
         if resumed:
             from grapheme_to_phoneme.configuration import load_overrides
@@ -257,7 +272,13 @@ class Commands:
 
     @SetParseFn(str)
     def evaluate(
-        self, *overrides: str, model: str = "", part: str = "", lexicon: str = "", **unknown: str
+        self,
+        *overrides: str,
+        model: str = "",
+        part: str = "",
+        lexicon: str = "",
+        language: str = "",
+        **unknown: str,
     ) -> None:
         """Score a model file on a part of the data, or on any lexicon.
 
@@ -266,8 +287,10 @@ class Commands:
             model: the model file; by default the newest trained one.
             part: train, dev or test.
             lexicon: a lexicon file to score on instead.
+            language: what language the data is in, for a model of several and data of one.
         """
-        flags = _as_overrides("evaluate", {"model": model, "part": part, "lexicon": lexicon})
+        given = {"model": model, "part": part, "lexicon": lexicon, "language": language}
+        flags = _as_overrides("evaluate", given)
         config = _compose("evaluate", overrides, unknown, flags=flags)
         from grapheme_to_phoneme.inference.pronouncer import Pronouncer
         from grapheme_to_phoneme.training import evaluation
@@ -275,22 +298,28 @@ class Commands:
 
         settings = config.evaluate
         path = _model_path(config, settings.model)
-        references, hashes = _references(config)
         # A word that is looked up tells nothing of the model.
-        pronouncer = Pronouncer(path, threads=config.infer.threads, use_lexicon=False)
+        pronouncer = Pronouncer(
+            path,
+            threads=config.infer.threads,
+            use_lexicon=False,
+            language=settings.language,
+        )
+        references, hashes = _references(config, pronouncer.metadata)
         started = time.perf_counter()
         answers = pronouncer.pronounce(references, beam_size=settings.beam_size)
         seconds = time.perf_counter() - started
         score = evaluation.score_answers(answers, references)
-        groups = {}
+        groups = languages = evaluation.score_languages(answers, references, pronouncer.metadata)
         if settings.groups:
-            named = evaluation.read_groups(
-                Path(settings.groups), pronouncer.metadata.normalization.apply
-            )
-            groups = evaluation.score_groups(answers, references, named)
+            named = evaluation.read_groups(Path(settings.groups), pronouncer.normalization.apply)
+            groups = {**languages, **evaluation.score_groups(answers, references, named)}
         name = f"lexicon-{Path(settings.lexicon).stem}" if settings.lexicon else settings.part
         speed = f"{len(answers):,} words in {seconds:.2f} s, {len(answers) / seconds:,.0f} words/s"
         sys.stdout.write(f"{name}, {path}\n{evaluation.format_table(score, groups)}\n{speed}\n")
+        if languages:
+            wer, per = evaluation.mean_rates(languages.values())
+            sys.stdout.write(f"mean of the languages: WER {wer:.2f} %, PER {per:.2f} %\n")
         ece = measure_reliability(score.confidences).ece
         sys.stdout.write(f"the probabilities are off by {ece:.2f} points on average (ECE)\n")
         target = path.parent / f"evaluation-{name}.yaml"
@@ -320,6 +349,7 @@ class Commands:
         threads: str = "",
         dictionary: str = "",
         notation: str = "",
+        language: str = "",
         show_alignment: str = "",
         show_source: str = "",
         overrides: str = "",
@@ -341,6 +371,8 @@ class Commands:
             dictionary: a lexicon file of your own, whose words are not left to the model.
             notation: what the phones are written in: ipa, x-sampa, arpabet or
                 arpabet-without-stress; by default the model's own.
+            language: which language the words are in, for a model of several: a code, such as
+                ita, or a BCP 47 tag.
             show_alignment: add a column, such as x→K+S e→_: each letter and the phones that it
                 gave, "_" for none; needs no value.
             show_source: add a last column, dictionary, lexicon or model; needs no value.
@@ -356,6 +388,7 @@ class Commands:
             "threads": threads,
             "dictionary": dictionary,
             "notation": notation,
+            "language": language,
             "show_alignment": show_alignment,
             "show_source": show_source,
         }
@@ -373,11 +406,11 @@ class Commands:
             wanted: codes, names or beginnings of names; by default all languages.
             filtered: also list WikiPron's filtered files; needs no value.
         """
-        _as_overrides("languages", {"filtered": filtered})
+        with_filtered = _is_on("filtered", filtered)
         _compose("languages", [], unknown, "prediction")
         from grapheme_to_phoneme.lexicon.catalogues import list_lexicons
 
-        lines = list_lexicons(wanted, filtered.lower() == "true")
+        lines = list_lexicons(wanted, with_filtered)
         sys.stdout.write("".join(f"{line}\n" for line in lines))
 
     @SetParseFn(str)
@@ -476,6 +509,28 @@ class Commands:
         sys.stdout.write(OmegaConf.to_yaml(config))
 
 
+def _train_all(overrides: tuple[str, ...], unknown: dict[str, str]) -> None:
+    _check_arguments("train", overrides, unknown)
+    _require("torch", "train")
+    if any(text.startswith(RESUME) for text in overrides):
+        raise UserError("--multirun goes on by itself: say multirun.dir=DIR of the earlier one")
+    from grapheme_to_phoneme import multirun
+
+    results, directory = multirun.run_all(overrides)
+    table = "".join(f"{line}\n" for line in multirun.format_results(results))
+    (directory / multirun.TABLE_NAME).write_text(table, encoding="utf-8")
+    sys.stdout.write(table)
+    failed = [result for result in results if result.failure]
+    if failed:
+        LOGGER.warning(
+            "%d of %d trainings failed; again with multirun.dir=%s does only those",
+            len(failed),
+            len(results),
+            directory,
+        )
+        raise SystemExit(EXIT_TRAININGS_FAILED)
+
+
 def _compose(
     command: str,
     overrides: Iterable[str],
@@ -486,22 +541,25 @@ def _compose(
     """Compose the configuration; refuse what the command does not understand before any work."""
     from grapheme_to_phoneme.configuration import compose_config
 
-    if unknown:
-        flags = ", ".join("--" + name.replace("_", "-") for name in unknown)
-        raise UserError(f"{command} does not know {flags}: see `g2p {command} --help`")
-    overrides = list(overrides)
-    for text in overrides:
-        if "=" not in text:
-            raise UserError(
-                f"'{text}' is no setting: write group=choice or key=value, see `g2p config`"
-            )
-    config = compose_config(overrides, root, list(flags))
+    _check_arguments(command, overrides, unknown)
+    config = compose_config(list(overrides), root, list(flags))
     if command != "config" and "data" in config:
         from grapheme_to_phoneme.lexicon.catalogues import locate
 
         # What a run records is then what its language stands for.
         locate(config)
     return config
+
+
+def _check_arguments(command: str, overrides: Iterable[str], unknown: dict[str, str]) -> None:
+    if unknown:
+        flags = ", ".join("--" + name.replace("_", "-") for name in unknown)
+        raise UserError(f"{command} does not know {flags}: see `g2p {command} --help`")
+    for text in overrides:
+        if "=" not in text:
+            raise UserError(
+                f"'{text}' is no setting: write group=choice or key=value, see `g2p config`"
+            )
 
 
 def _run_and_config(
@@ -519,6 +577,8 @@ def _run_and_config(
 
 def _as_overrides(group: str, values: dict[str, str]) -> list[str]:
     """Turn the flags that were given into Hydra overrides, quoted as Hydra wants it."""
+    from grapheme_to_phoneme.configuration import quoted
+
     overrides = []
     for name, value in values.items():
         if value:
@@ -529,10 +589,15 @@ def _as_overrides(group: str, values: dict[str, str]) -> list[str]:
                 raise UserError(f"{flag} takes no value, or true or false, not '{value}'")
             if name not in (*NUMBERS, *SWITCHES):
                 # A text stays one, also where it looks like a number.
-                quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-                value = f"'{quoted}'"
+                value = quoted(value)
             overrides.append(f"{group}.{name}={value}")
     return overrides
+
+
+def _is_on(name: str, value: str) -> bool:
+    """Return whether a flag that needs no value was given."""
+    _as_overrides("", {name: value})
+    return value.lower() == "true"
 
 
 def _require(module: str, extra: str) -> None:
@@ -577,13 +642,19 @@ def _available_model(config: "DictConfig", given: str | None) -> Iterator[Path]:
         yield _model_path(config, given)
 
 
-def _references(config: "DictConfig") -> tuple[dict[str, list[tuple[str, ...]]], str]:
-    """Return the accepted pronunciations to score on, and the hash of their entries."""
+def _references(
+    config: "DictConfig", metadata: "ModelMetadata"
+) -> tuple[dict[str, list[tuple[str, ...]]], str]:
+    """Return the accepted pronunciations to score on, and the hash of their entries.
+
+    Words of several languages have the tags of ``metadata`` in front.
+    """
     from grapheme_to_phoneme.lexicon.data import load_data, load_part
     from grapheme_to_phoneme.lexicon.entries import group_by_spelling
     from grapheme_to_phoneme.lexicon.splitting import split_sha256
 
     settings = config.evaluate
+    has_tags = False
     if settings.lexicon is not None:
         config.data.format = "auto"
         entries = load_part(config, Path(settings.lexicon))
@@ -593,6 +664,18 @@ def _references(config: "DictConfig") -> tuple[dict[str, list[tuple[str, ...]]],
         if parts.get(settings.part) is None:
             raise UserError(f"there is no part '{settings.part}': choose train, dev or test")
         entries = parts[settings.part]
+        has_tags = bool(data.languages)
+        if has_tags:
+            from grapheme_to_phoneme.lexicon.multilingual import retag_entries
+
+            if settings.language is not None:
+                raise UserError(
+                    "--language is for data of one language: data.languages=[CODE] and "
+                    "data.lexicons choose among several"
+                )
+            entries = retag_entries(entries, data.languages, metadata)
+    if settings.language is None and not has_tags:
+        metadata.require_one_language("--language")
     return group_by_spelling(entries), split_sha256(entries)
 
 
@@ -671,7 +754,8 @@ def _demo(config: "DictConfig") -> None:
     settings = config.demo
     path = _model_path(config, settings.model)
     # The browser would refuse it as well, but later.
-    Pronouncer(path, threads=1)
+    if Pronouncer(path, threads=1).metadata.languages:
+        raise UserError("the page shows models of one language, and this one knows several")
     if lexicon_file(path) is not None:
         LOGGER.info("the page asks the model alone: the package's lexicon stays out")
     package = path if path.is_dir() else None
@@ -694,13 +778,16 @@ def _load_pronouncer(config: "DictConfig") -> "BasePronouncer":
     """Load the model, or find the server, and the user's dictionary where there is one."""
     settings = config.infer
     pronouncer = _load_model(config) if settings.server is None else _find_server(settings)
+    if settings.language is None:
+        # A model of several languages says so before anything is written.
+        pronouncer.metadata.require_one_language("--language")
     if settings.dictionary is not None:
         from grapheme_to_phoneme.lexicon.entries import group_by_spelling
         from grapheme_to_phoneme.lexicon.reading import read_lexicon
 
         # The model file says how spellings are normalised, so it is read first.
         entries = read_lexicon(
-            Path(str(settings.dictionary)), normalization=pronouncer.metadata.normalization
+            Path(str(settings.dictionary)), normalization=pronouncer.normalization
         )
         pronouncer.use_dictionary(group_by_spelling(entries))
     return pronouncer
@@ -718,6 +805,7 @@ def _load_model(config: "DictConfig") -> "BasePronouncer":
             settings.longest_word,
             use_lexicon=settings.use_lexicon,
             notation=settings.notation,
+            language=settings.language,
         )
 
 
@@ -734,6 +822,7 @@ def _find_server(settings: "DictConfig") -> "BasePronouncer":
         settings.longest_word,
         use_lexicon=settings.use_lexicon,
         notation=settings.notation,
+        language=settings.language,
     )
 
 

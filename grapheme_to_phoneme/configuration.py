@@ -1,6 +1,7 @@
 """Composes the Hydra configuration: one place that knows where the YAML files are."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,16 +49,26 @@ def compose_config(
             Hydra's own first line of explanation, or gives a value of the wrong kind.
     """
     from hydra import compose, initialize_config_dir
+
+    choices, values = _separate(overrides)
+    with (
+        explained(),
+        initialize_config_dir(config_dir=str(config_directory()), version_base="1.3"),
+    ):
+        config = compose(config_name=root, overrides=[*overrides, *flags])
+        if values:
+            _check_kinds(config, compose(config_name=root, overrides=choices), values)
+        return config
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what Hydra raises for a wrong configuration into a UserError of one line."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    choices, values = _separate(overrides)
     try:
-        with initialize_config_dir(config_dir=str(config_directory()), version_base="1.3"):
-            config = compose(config_name=root, overrides=[*overrides, *flags])
-            if values:
-                _check_kinds(config, compose(config_name=root, overrides=choices), values)
-            return config
+        yield
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         # What follows is where Hydra looked.
         told = str(error).partition("Config search path:")[0]
@@ -65,6 +76,12 @@ def compose_config(
         further = " ".join(line for line in lines[1:] if not line.startswith("See "))
         explanation = "; ".join(filter(None, (*lines[:1], further))) or type(error).__name__
         raise UserError(f"configuration: {explanation}") from error
+
+
+def quoted(text: str) -> str:
+    """Return a text as Hydra wants it in an override, where it stays one whatever is in it."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def _separate(overrides: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -15,8 +15,14 @@ APOSTROPHES = "\u2018\u2019\u201b\u02bc\u02b9\u2032\uff07"
 #: Characters without a glyph of their own that copying from the web leaves in words.
 INVISIBLE_CHARACTERS = "\u00ad\u200b\u2060\ufeff"
 
+#: Exit status of ``train --multirun`` when some of the trainings failed.
+EXIT_TRAININGS_FAILED = 4
+
 #: The model file of a run.
 MODEL_FILENAME = "model.onnx"
+
+#: The scores of a run's model on the dev part.
+SCORE_FILENAME = "metrics.yaml"
 
 #: The folder of all variants of a model file, beside it.
 VARIANTS_DIRECTORY = "variants"

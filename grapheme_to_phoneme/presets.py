@@ -6,11 +6,17 @@ from collections.abc import Iterable, Sequence
 from omegaconf import DictConfig
 
 from grapheme_to_phoneme.lexicon.data import training_spellings
+from grapheme_to_phoneme.lexicon.multilingual import (
+    SEVERAL_LANGUAGES,
+    language_configs,
+    tags_of,
+)
 
 LOGGER = logging.getLogger(__name__)
 
 PRESET = "experiment"
 UNICODE_FORM = "preprocessing.normalization.unicode_form"
+UNICODE_FORMS = "data.unicode_forms"
 
 #: The block Hangul Syllables: each of its characters stands for two or three letters.
 FIRST_SYLLABLE, LAST_SYLLABLE = "\uac00", "\ud7a3"
@@ -44,9 +50,21 @@ def automatic_overrides(config: DictConfig, overrides: Sequence[str]) -> list[st
             PRESET,
         )
         chosen.append(f"{PRESET}={preset}")
-    if UNICODE_FORM not in named and _has_hangul(spellings):
-        LOGGER.info("syllables of Hangul are taken apart: %s=NFD", UNICODE_FORM)
+    if UNICODE_FORM in named or not _has_hangul(spellings):
+        return chosen
+    if config.data.source != SEVERAL_LANGUAGES:
         chosen.append(f"{UNICODE_FORM}=NFD")
+    elif not any(name.startswith(UNICODE_FORMS) for name in named):
+        tags = tags_of(language_configs(config))
+        forms = ",".join(
+            f"{code}:NFD"
+            for code, tag in tags.items()
+            if _has_hangul(spelling for spelling in spellings if spelling[0] == tag)
+        )
+        chosen.append(f"{UNICODE_FORMS}={{{forms}}}")
+    else:
+        return chosen
+    LOGGER.info("syllables of Hangul are taken apart: %s", chosen[-1])
     return chosen
 
 

@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from grapheme_to_phoneme.configuration import save_config
-from grapheme_to_phoneme.constants import MODEL_FILENAME
+from grapheme_to_phoneme.constants import MODEL_FILENAME, SCORE_FILENAME
 from grapheme_to_phoneme.errors import MissingDependencyError, UserError
 from grapheme_to_phoneme.lexicon.data import LexiconData, load_data
 from grapheme_to_phoneme.lexicon.entries import group_by_spelling
@@ -27,7 +27,7 @@ from grapheme_to_phoneme.training.callbacks import (
     LAST_CHECKPOINT,
     build_callbacks,
 )
-from grapheme_to_phoneme.training.data_module import LexiconDataModule
+from grapheme_to_phoneme.training.data_module import LexiconDataModule, balanced_repetitions
 from grapheme_to_phoneme.training.distillation import teach
 from grapheme_to_phoneme.training.evaluation import format_table, write_score
 from grapheme_to_phoneme.training.lessons import Lessons
@@ -185,6 +185,7 @@ def fit(
         batches.workers,
         lessons,
         config.distillation.share,
+        balanced_repetitions(prepared.train, config.data.balance) if data.languages else None,
     )
     LOGGER.info(
         "%s weights, of which %s take part in the arithmetic of a letter",
@@ -244,11 +245,16 @@ def _further_spellings(config: DictConfig, data: LexiconData, alphabets: Alphabe
     """Return the words that have no pronunciation: no word of any part, no unknown letter.
 
     Raises:
-        UserError: if their file cannot be read.
+        UserError: if their file cannot be read, or the model is of several languages.
     """
     path = config.distillation.spellings_path
     if path is None:
         return []
+    if data.languages:
+        raise UserError(
+            "distillation.spellings_path does not say which of the languages its words are in: "
+            "leave it out"
+        )
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -356,6 +362,7 @@ def _build_module(
         "language": data.language,
         "notation": data.notation,
         "normalization": data.normalization.to_dict(),
+        "languages": [language.to_dict() for language in data.languages],
         "split_sha256": dict(data.hashes),
         "training": {
             "data": config.data.name,
@@ -407,7 +414,7 @@ def _report(
     charts = run_directory / CHARTS_DIRECTORY
     files = draw_curves(read_metrics(run_directory), charts, caption)
     files += draw_errors(score, charts, caption)
-    score_file = run_directory / "metrics.yaml"
+    score_file = run_directory / SCORE_FILENAME
     write_score(score, {"part": "dev", **state}, score_file)
     for logger in loggers:
         logger.log_metrics({"exported/dev_wer": score.wer, "exported/dev_per": score.per}, step)

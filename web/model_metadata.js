@@ -105,13 +105,26 @@ function readProperties(bytes, name) {
   return properties;
 }
 
+function readDescription(text, name) {
+  try {
+    const description = JSON.parse(text);
+    const { letters, phones } = description;
+    if (!Array.isArray(letters) || !Array.isArray(phones)) {
+      throw new TypeError("there are no alphabets");
+    }
+    return { ...description, normalization: new Normalization(description.normalization) };
+  } catch (error) {
+    throw new UserError(`${name} is damaged: its description cannot be read`, { cause: error });
+  }
+}
+
 /**
  * Reads what `g2p export` wrote into a model file.
  *
  * @param {Uint8Array} bytes the whole file.
  * @param {string} name the file's name, for the messages.
  * @returns {object} the description as grapheme_to_phoneme/inference/metadata.py has it, its `normalization` ready to use.
- * @throws {UserError} if the file is no model of this project, damaged, or of another format version.
+ * @throws {UserError} if the file is no model of this project, damaged, of another format version, or of several languages.
  */
 export function readMetadata(bytes, name) {
   const properties = readProperties(bytes, name);
@@ -125,14 +138,9 @@ export function readMetadata(bytes, name) {
         "export the model again, or take the page of the version that wrote it",
     );
   }
-  try {
-    const description = JSON.parse(properties.get(DESCRIPTION_PROPERTY));
-    const { letters, phones } = description;
-    if (!Array.isArray(letters) || !Array.isArray(phones)) {
-      throw new TypeError("there are no alphabets");
-    }
-    return { ...description, normalization: new Normalization(description.normalization) };
-  } catch (error) {
-    throw new UserError(`${name} is damaged: its description cannot be read`, { cause: error });
+  const description = readDescription(properties.get(DESCRIPTION_PROPERTY), name);
+  if (description.languages?.length) {
+    throw new UserError(`${name} knows several languages, and this page shows models of one`);
   }
+  return description;
 }

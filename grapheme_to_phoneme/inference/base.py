@@ -11,6 +11,7 @@ import numpy as np
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.metadata import ModelMetadata
 from grapheme_to_phoneme.inference.packed_lexicon import PackedLexicon
+from grapheme_to_phoneme.normalization import Normalization
 from grapheme_to_phoneme.notation import converter, notation_of
 
 #: Hypotheses per wanted pronunciation: several may differ in their alignment alone.
@@ -87,10 +88,13 @@ class BasePronouncer(ABC):
             does not.
         notation: what the phones of answers are written in, one of
             ``grapheme_to_phoneme.notation.NOTATIONS``; the model's own if None.
+        language: which of its languages words are in, for a model of several: a code or a
+            BCP 47 tag. If None, every word has the tag of its language in front.
 
     Raises:
         UserError: if the lexicon cannot be read, if a word of the dictionary has no spelling or
-            no phones, or if a phone of the model has no exact counterpart in ``notation``.
+            no phones, if a phone of the model has no exact counterpart in ``notation``, or if
+            the model does not know the language.
     """
 
     def __init__(
@@ -100,8 +104,12 @@ class BasePronouncer(ABC):
         dictionary: Dictionary | None = None,
         lexicon: Path | None = None,
         notation: str | None = None,
+        language: str | None = None,
     ) -> None:
         self.metadata = metadata
+        self._tags = metadata.languages_by_tag
+        chosen = None if language is None else metadata.find_language(language)
+        self._tag = "" if chosen is None else chosen.tag
         self._letters = frozenset(metadata.letters)
         self._longest_word = longest_word
         self._lexicon = None if lexicon is None else PackedLexicon(lexicon)
@@ -112,6 +120,12 @@ class BasePronouncer(ABC):
             # What cannot be said shows now, not in the middle of a list of words.
             self._rewrite(metadata.phones)
         self.use_dictionary({} if dictionary is None else dictionary)
+
+    @property
+    def normalization(self) -> Normalization:
+        """What spellings go through, in the language that was asked for."""
+        language = self._tags.get(self._tag)
+        return self.metadata.normalization if language is None else language.normalization
 
     def use_dictionary(self, dictionary: Dictionary) -> None:
         """Let the user's own pronunciations override the model, word by word.
@@ -135,7 +149,7 @@ class BasePronouncer(ABC):
             )
         normalized: dict[str, dict[tuple[str, ...], None]] = {}
         for word, pronunciations in dictionary.items():
-            spelling = self.metadata.normalization.apply(word)
+            spelling = self.metadata.normalize(self._tag + word)
             if not spelling:
                 raise UserError(
                     f"nothing is left of the dictionary's spelling {word!r} when normalised"
@@ -197,8 +211,8 @@ class BasePronouncer(ABC):
         words = list(words)
         # Another thread may put another dictionary into place on the way.
         dictionary = self._dictionary if source is None else {}
-        normalize = str if are_normalized else self.metadata.normalization.apply
-        spellings = [normalize(word) for word in words]
+        normalize = str if are_normalized else self.metadata.normalize
+        spellings = [normalize(self._tag + word) for word in words]
         missing = [spelling for spelling in dict.fromkeys(spellings) if spelling not in dictionary]
         looked_up: Mapping[str, Sequence[Alternative]] = {}
         if source != SOURCE_MODEL:
@@ -265,7 +279,8 @@ class BasePronouncer(ABC):
                     for part in unicodedata.normalize("NFD", character)
                     if part in self._letters
                 )
-        return "".join(letters), tuple(unknown)
+        known = "".join(letters)
+        return "" if known in self._tags else known, tuple(unknown)
 
     def _search(
         self, spellings: Iterable[str], n_best: int, beam_size: int, with_alignment: bool
@@ -279,7 +294,19 @@ class BasePronouncer(ABC):
             else:
                 short.append(spelling)
         found.update(self._search_words(short, n_best, beam_size, with_alignment))
+        if with_alignment and self._tags:
+            found = {
+                spelling: [
+                    replace(choice, alignment=self._untagged(choice.alignment))
+                    for choice in choices
+                ]
+                for spelling, choices in found.items()
+            }
         return found
+
+    def _untagged(self, alignment: Alignment) -> Alignment:
+        """Leave out what the tag of a language gave, which is nothing."""
+        return alignment[1:] if alignment and alignment[0][0] in self._tags else alignment
 
     @abstractmethod
     def _search_words(
@@ -298,8 +325,11 @@ class BasePronouncer(ABC):
         self, spelling: str, beam_size: int, with_alignment: bool
     ) -> Sequence[Alternative]:
         """Pronounce a spelling that is no word of any language, in bounded memory."""
-        size = self._longest_word
-        pieces = [spelling[start : start + size] for start in range(0, len(spelling), size)]
+        tag = spelling[:1] if spelling[:1] in self._tags else ""
+        size = self._longest_word - len(tag)
+        pieces = [
+            tag + spelling[start : start + size] for start in range(len(tag), len(spelling), size)
+        ]
         found = self._search_words(list(dict.fromkeys(pieces)), 1, beam_size, with_alignment)
         phones: list[str] = []
         alignment: list[tuple[str, tuple[str, ...]]] = []
@@ -307,7 +337,7 @@ class BasePronouncer(ABC):
         for piece in pieces:
             best = found[piece][0]
             phones.extend(best.phones)
-            alignment.extend(best.alignment)
+            alignment.extend(self._untagged(best.alignment))
             probability *= best.probability
         return (Alternative(tuple(phones), round_probability(probability), tuple(alignment)),)
 

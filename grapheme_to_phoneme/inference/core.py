@@ -77,10 +77,10 @@ class CoreAlphabets:
         Characters that the model does not know are left out.
 
         Args:
-            words: spellings, as people write them.
+            words: spellings, as :meth:`ModelMetadata.normalize` takes them.
             length: letters at least, 1 in any case: an engine may ask for a fixed number.
         """
-        spellings = [self.metadata.normalization.apply(word) for word in words]
+        spellings = [self.metadata.normalize(word) for word in words]
         rows = [
             [self._letter_ids[letter] for letter in spelling if letter in self._letter_ids]
             for spelling in spellings

@@ -40,6 +40,7 @@ class GraphPronouncer(BasePronouncer):
         dictionary: see :meth:`BasePronouncer.use_dictionary`.
         lexicon: see :class:`BasePronouncer`.
         notation: likewise.
+        language: likewise.
     """
 
     def __init__(
@@ -51,8 +52,9 @@ class GraphPronouncer(BasePronouncer):
         dictionary: Dictionary | None = None,
         lexicon: Path | None = None,
         notation: str | None = None,
+        language: str | None = None,
     ) -> None:
-        super().__init__(metadata, longest_word, dictionary, lexicon, notation)
+        super().__init__(metadata, longest_word, dictionary, lexicon, notation, language)
         self._letters_per_batch = letters_per_batch
         # A single worker is not worth the way to another thread, nor is a single batch.
         self._map = map if threads == 1 else ThreadPoolExecutor(threads).map

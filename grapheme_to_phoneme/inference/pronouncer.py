@@ -48,11 +48,15 @@ class Pronouncer(GraphPronouncer):
             it holds and the dictionary does not.
         notation: what the phones of answers are written in, one of
             ``grapheme_to_phoneme.notation.NOTATIONS``; the model's own if None.
+        language: which of its languages words are in, for a model of several: a code or a
+            BCP 47 tag. If None, every word has the tag of its language in front, see
+            :class:`ModelLanguage`.
 
     Raises:
         UserError: if the file is missing, damaged, or no model of this package's format, as
             :func:`model_file` says of a folder, if a word of the dictionary has no spelling
-            or no phones, or if a phone of the model has no exact counterpart in ``notation``.
+            or no phones, if a phone of the model has no exact counterpart in ``notation``, or
+            if the model does not know the language.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Pronouncer(GraphPronouncer):
         dictionary: Dictionary | None = None,
         use_lexicon: bool = True,
         notation: str | None = None,
+        language: str | None = None,
     ) -> None:
         path = model_file(Path(model))
         options = onnxruntime.SessionOptions()
@@ -95,6 +100,7 @@ class Pronouncer(GraphPronouncer):
             dictionary,
             lexicon_file(Path(model)) if use_lexicon else None,
             notation,
+            language,
         )
 
     def _run(self, batch: Sequence[str], beam_size: int, outputs: Sequence[str]) -> list[list]:

@@ -281,7 +281,7 @@ def locate(config: DictConfig) -> None:
     data = config.data
     catalogue = data.get("catalogue")
     if catalogue is None:
-        if data.get("root") is not None and data.raw_path is None:
+        if data.get("root") is not None and data.get("raw_path", "") is None:
             data.raw_path = str(
                 _find_file(Path(data.root), (".", "raw", "data/raw"), data.filename)
             )

@@ -7,10 +7,18 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from grapheme_to_phoneme.errors import UserError
+from grapheme_to_phoneme.inference.metadata import ModelLanguage
 from grapheme_to_phoneme.lexicon.catalogues import locate
 from grapheme_to_phoneme.lexicon.downloading import obtain_parts
 from grapheme_to_phoneme.lexicon.entries import Entry, group_by_spelling, ungroup
+from grapheme_to_phoneme.lexicon.multilingual import (
+    SEVERAL_LANGUAGES,
+    language_configs,
+    tag_entries,
+    tags_of,
+)
 from grapheme_to_phoneme.lexicon.preprocessing import (
+    PARTS,
     build_normalization,
     check_split_hashes,
     ensure_prepared,
@@ -40,6 +48,8 @@ class LexiconData:
         language: a BCP 47 tag.
         notation: what the phones are written in, such as ``arpabet`` or ``ipa``.
         normalization: what spellings went through, for prediction to do the same.
+        languages: of a model of several, what its languages are; spellings begin with their
+            tags.
     """
 
     train: list[Entry]
@@ -49,6 +59,7 @@ class LexiconData:
     language: str
     notation: str
     normalization: Normalization
+    languages: tuple[ModelLanguage, ...] = ()
 
 
 def load_data(config: DictConfig) -> LexiconData:
@@ -57,7 +68,8 @@ def load_data(config: DictConfig) -> LexiconData:
     With ``data=cmudict`` and ``data=wikipron`` they are the parts of a lexicon that is divided by
     spelling, fetched or made where they are missing; with ``data=sigmorphon2021`` they are the
     task's own parts; with ``data=lexicon`` they are the files ``data.train_path``,
-    ``data.dev_path`` and ``data.test_path``.
+    ``data.dev_path`` and ``data.test_path``; with ``data=multilingual`` they are those of several
+    languages, whose spellings have the tags of their languages in front.
 
     Args:
         config: the whole configuration; ``data``, ``preprocessing`` and ``storage`` are used.
@@ -66,6 +78,8 @@ def load_data(config: DictConfig) -> LexiconData:
         UserError: if a file is missing or malformed, or a word is in two parts, or if
             ``data.language`` names no single lexicon.
     """
+    if config.data.source == SEVERAL_LANGUAGES:
+        return _load_languages(config)
     locate(config)
     parts = _load_prepared(config) if config.data.source == "download" else _load_files(config)
     hashes = {name: split_sha256(part) for name, part in parts.items()}
@@ -82,14 +96,46 @@ def load_data(config: DictConfig) -> LexiconData:
     )
 
 
+def _load_languages(config: DictConfig) -> LexiconData:
+    configs = language_configs(config)
+    tags = tags_of(configs)
+    parts: dict[str, list[Entry]] = {}
+    languages = []
+    for code, own_config in configs.items():
+        data = load_data(own_config)
+        for name in PARTS:
+            entries = getattr(data, name) or []
+            parts.setdefault(name, []).extend(tag_entries(entries, tags[code]))
+        languages.append(ModelLanguage(code, tags[code], data.language, data.normalization))
+    return LexiconData(
+        train=parts["train"],
+        dev=parts["dev"],
+        test=parts["test"] or None,
+        hashes={name: split_sha256(part) for name, part in parts.items() if part},
+        language=config.data.language,
+        notation=config.data.notation,
+        normalization=build_normalization(config),
+        languages=tuple(languages),
+    )
+
+
 def training_spellings(config: DictConfig) -> set[str]:
     """Return the words that the configuration gives to learn from, without a line in the log.
 
-    Those that will be held out of a lexicon of one file are among them.
+    Those that will be held out of a lexicon of one file are among them. With several languages
+    they have tags.
 
     Raises:
         UserError: if the lexicon is missing or malformed.
     """
+    if config.data.source == SEVERAL_LANGUAGES:
+        configs = language_configs(config)
+        tags = tags_of(configs)
+        return {
+            tags[code] + spelling
+            for code, own_config in configs.items()
+            for spelling in training_spellings(own_config)
+        }
     locate(config)
     if config.data.source == "download":
         entries = read_lexicon(ensure_prepared(config).train, "tsv", AS_WRITTEN)

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from grapheme_to_phoneme.constants import DISTRIBUTION_NAME, VARIANTS_DIRECTORY
 from grapheme_to_phoneme.errors import UserError
-from grapheme_to_phoneme.inference.metadata import ModelMetadata
+from grapheme_to_phoneme.inference.metadata import ModelLanguage, ModelMetadata
 from grapheme_to_phoneme.inference.pronouncer import Pronouncer
 from grapheme_to_phoneme.normalization import Normalization
 from grapheme_to_phoneme.packaging.core_export import assemble_core, check_core
@@ -34,7 +34,7 @@ from grapheme_to_phoneme.packaging.onnx_export import (
 from grapheme_to_phoneme.packaging.quantization import quantize
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, Alphabets
 from grapheme_to_phoneme.training.calibration import fit_temperature
-from grapheme_to_phoneme.training.evaluation import score_answers
+from grapheme_to_phoneme.training.evaluation import by_language, score_answers
 from grapheme_to_phoneme.training.lightning_module import PronunciationModule, References
 from grapheme_to_phoneme.training.metrics import Score, measure_reliability
 from grapheme_to_phoneme.training.network import Network
@@ -57,6 +57,7 @@ class Variant:
         path: the file.
         megabytes: its size.
         score: its errors.
+        metadata: what the file says of itself.
         words_per_second: with all cores.
         latency: median seconds of a single word.
     """
@@ -65,6 +66,7 @@ class Variant:
     path: Path
     megabytes: float
     score: Score
+    metadata: ModelMetadata
     words_per_second: float
     latency: float
 
@@ -153,9 +155,9 @@ def _write_cores(
     for variant, parts in candidates:
         if variant in offered:
             path = folder / CORE_DIRECTORY / variant.path.name
-            metadata = replace(_metadata(module, variant.name), scores=_scores(variant.score))
             beam_size = config.export.core_beam_size
-            write_model(assemble_core(parts, module.alphabets, metadata, beam_size), path)
+            core = assemble_core(parts, module.alphabets, variant.metadata, beam_size)
+            write_model(core, path)
             words = _sample(spellings, config.export.parity_words, config.export)
             check_core(path, variant.path, words, config.export)
             paths.append(path)
@@ -201,14 +203,19 @@ def _write_variant(
     write_model(model, path)
     pronouncer = Pronouncer(path, threads=config.infer.threads)
     started = time.perf_counter()
-    score = score_answers(pronouncer.pronounce(references), references)
+    answers = pronouncer.pronounce(references)
     seconds = time.perf_counter() - started
     latency = _latency(pronouncer, list(references)[: config.export.latency_words])
-    scored = replace(metadata, scores=_scores(score))
+    score = score_answers(answers, references)
+    languages = tuple(
+        replace(language, scores=_scores(score_answers(own, references)))
+        for language, own in by_language(answers, metadata)
+    )
+    scored = replace(metadata, scores=_scores(score), languages=languages)
     onnx.helper.set_model_props(model, scored.to_properties())
     write_model(model, path)
     megabytes = path.stat().st_size / 1e6
-    return Variant(name, path, megabytes, score, len(references) / seconds, latency)
+    return Variant(name, path, megabytes, score, scored, len(references) / seconds, latency)
 
 
 def _latency(pronouncer: Pronouncer, words: Sequence[str]) -> float:
@@ -274,6 +281,7 @@ def _metadata(module: PronunciationModule, precision: str) -> ModelMetadata:
         package_version=version(DISTRIBUTION_NAME),
         training=facts["training"],
         precision=precision,
+        languages=tuple(map(ModelLanguage.from_dict, facts.get("languages", ()))),
     )
 
 

@@ -246,7 +246,7 @@ def _example(metadata: ModelMetadata) -> "pandas.DataFrame":
     words = EXAMPLE_WORDS
     if not set("".join(words)) <= set(metadata.letters):
         words = ("".join(metadata.letters[:EXAMPLE_LETTERS]),)
-    return pandas.DataFrame({WORD_COLUMN: words})
+    return pandas.DataFrame({WORD_COLUMN: [metadata.first_tag + word for word in words]})
 
 
 def _signature() -> "ModelSignature":

@@ -201,10 +201,17 @@ def _source(metadata: ModelMetadata, data: str, has_licence: bool) -> str:
 
 
 def _card(metadata: ModelMetadata, data: str) -> str:
+    own_letters = [
+        letter for letter in metadata.letters if letter not in metadata.languages_by_tag
+    ]
     facts = [
         f"language: {metadata.language}; phones in {metadata.notation}",
-        f"letters: {' '.join(metadata.letters)}",
+        f"letters: {' '.join(own_letters)}",
         f"phones: {' '.join(metadata.phones)}",
         *(f"{name}: {value} %" for name, value in metadata.scores.items()),
+        *(
+            f"{language.code} ({language.language}): dev_wer {language.scores.get('dev_wer')} %"
+            for language in metadata.languages
+        ),
     ]
     return CARD.format(name=data, facts="".join(f"- {fact}\n" for fact in facts))

@@ -209,7 +209,8 @@ def export_repository(model: Path, settings: DictConfig, backend: str) -> Reposi
 def warm_up_words(metadata: ModelMetadata) -> dict[str, str]:
     """Return words of several lengths, made of the model's own letters, by names for them."""
     letters = "".join(letter for letter in metadata.letters if not letter.isspace())
-    return {f"word_{length}": (letters * length)[:length] for length in WARM_UP_LENGTHS}
+    spellings = {f"word_{length}": (letters * length)[:length] for length in WARM_UP_LENGTHS}
+    return {name: metadata.first_tag + spelling for name, spelling in spellings.items()}
 
 
 def _next_version(folders: Sequence[Path]) -> int:

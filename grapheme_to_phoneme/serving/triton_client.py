@@ -241,6 +241,7 @@ class RemotePronouncer(BasePronouncer):
         use_lexicon: whether the lexicon beside that model, where it has one, answers for the
             words that it holds and the dictionary does not.
         notation: see :class:`BasePronouncer`.
+        language: likewise.
 
     Raises:
         MissingDependencyError: if what gRPC needs is not installed, or no server answers.
@@ -257,6 +258,7 @@ class RemotePronouncer(BasePronouncer):
         dictionary: Dictionary | None = None,
         use_lexicon: bool = True,
         notation: str | None = None,
+        language: str | None = None,
     ) -> None:
         self._server = server
         self._transport = connect(server, model, timeout_s)
@@ -270,7 +272,7 @@ class RemotePronouncer(BasePronouncer):
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{model} at {server} was made by another version of g2p") from error
         longest_word = min(longest_word, limits.longest_word)
-        super().__init__(metadata, longest_word, dictionary, notation=notation)
+        super().__init__(metadata, longest_word, dictionary, notation=notation, language=language)
         self._has_lexicon = use_lexicon and search.has_lexicon
         self._longest_in_request = limits.longest_word
         self._words_per_request = min(WORDS_PER_REQUEST, limits.most_words)

@@ -59,7 +59,7 @@ class TritonPythonModel:
                 words = protocol.read_words(
                     tensor,
                     self._limits,
-                    self._pronouncer.metadata.normalization,
+                    self._pronouncer.metadata.normalize,
                     options.are_normalized,
                 )
             except UserError as error:

@@ -4,7 +4,7 @@ The names are those of KServe's inference protocol, version 2, in which Triton s
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple, Self
 
@@ -19,7 +19,6 @@ from grapheme_to_phoneme.inference.base import (
     Alternative,
     Pronunciation,
 )
-from grapheme_to_phoneme.normalization import Normalization
 
 #: The words, bytes in UTF-8: (words, 1).
 WORD = "WORD"
@@ -169,18 +168,19 @@ def read_options(parameters: Mapping[str, object], limits: Limits) -> Options:
 
 
 def read_words(
-    tensor: NDArray, limits: Limits, normalization: Normalization, are_normalized: bool
+    tensor: NDArray, limits: Limits, normalize: Callable[[str], str], are_normalized: bool
 ) -> list[str]:
     """Return the words of a request.
 
     Args:
         tensor: ``WORD``, bytes: (words, 1).
         limits: what a request may ask for.
-        normalization: the model's.
+        normalize: the model's :meth:`ModelMetadata.normalize`.
         are_normalized: whether the words are in normal form already.
 
     Raises:
-        UserError: if one is empty, too long or not UTF-8; the message says which.
+        UserError: if one is empty, too long or not UTF-8; the message says which. Or if a
+            word has no tag of a language and the model knows several.
     """
     words = []
     for index, content in enumerate(tensor.ravel().tolist()):
@@ -192,7 +192,7 @@ def read_words(
             raise UserError(
                 f"word {index} has {len(word)} characters, a word may have {limits.longest_word}"
             )
-        if not (word if are_normalized else normalization.apply(word)):
+        if not (word if are_normalized else normalize(word)):
             raise UserError(f"word {index} is empty")
         words.append(word)
     return words

@@ -123,6 +123,13 @@ def _cut(phones: Sequence[str], sizes: NDArray[np.int64]) -> tuple[Chunk, ...]:
     return tuple(tuple(phones[start:end]) for start, end in zip(starts, ends, strict=True))
 
 
+def tagged(entry: AlignedEntry, tag: str) -> AlignedEntry:
+    """Put the tag of its language, a letter that gives nothing, in front of an entry."""
+    if not tag:
+        return entry
+    return AlignedEntry(tag + entry.spelling, ((), *entry.chunks))
+
+
 @dataclass(frozen=True)
 class _Group:
     """Entries of one spelling length and one pronunciation length.

@@ -1,5 +1,6 @@
 """Batches of aligned words, of similar length, as a Lightning data module."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import lightning.pytorch as pl
@@ -141,6 +142,19 @@ class SpellingDataset(Dataset):
         }
 
 
+def balanced_repetitions(entries: Sequence[AlignedEntry], balance: float) -> np.ndarray:
+    """Return how often each entry comes in an epoch, so that small languages are not drowned.
+
+    Args:
+        entries: entries of several languages, whose spellings begin with their tags.
+        balance: 0 repeats nothing, 1 gives every language as many entries as the largest.
+    """
+    sizes = Counter(entry.spelling[0] for entry in entries)
+    largest = max(sizes.values())
+    times = {tag: max(1, round((largest / size) ** balance)) for tag, size in sizes.items()}
+    return np.array([times[entry.spelling[0]] for entry in entries])
+
+
 class ShuffledOrder(Sampler[int]):
     """A permutation that depends on the seed and the epoch alone, so that resuming repeats it.
 
@@ -179,6 +193,7 @@ class LengthBatchSampler(Sampler[list[int]]):
         length_noise: uniform noise added to the lengths before sorting, in letters, so that
             a batch does not always hold the same lengths.
         order: the source of randomness, or None.
+        repetitions: how often each example comes; once if None.
         rank: which share of the batches to give, with several processes.
         world_size: number of processes.
     """
@@ -189,6 +204,7 @@ class LengthBatchSampler(Sampler[list[int]]):
         letters_per_batch: int,
         length_noise: float = 0.0,
         order: ShuffledOrder | None = None,
+        repetitions: np.ndarray | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -196,16 +212,20 @@ class LengthBatchSampler(Sampler[list[int]]):
         self._lengths = lengths
         self._letters_per_batch = letters_per_batch
         self._length_noise = length_noise
+        ones = np.ones(len(lengths), dtype=np.int64)
+        self._examples = np.repeat(
+            np.arange(len(lengths)), ones if repetitions is None else repetitions
+        )
         self._rank = rank
         self._world_size = world_size
 
     def _batches(self) -> list[list[int]]:
         if self.sampler is None:
-            order = np.arange(len(self._lengths))
-            keys = self._lengths.astype(float)
+            order = self._examples
+            keys = self._lengths[order].astype(float)
         else:
             generator = self.sampler.generator()
-            order = generator.permutation(len(self._lengths))
+            order = generator.permutation(self._examples)
             keys = self._lengths[order] + generator.uniform(0, self._length_noise, len(order))
         order = order[np.argsort(keys, kind="stable")]
         # Every process must get a batch, of a small lexicon too.
@@ -253,6 +273,7 @@ class LexiconDataModule(pl.LightningDataModule):
         workers: processes that prepare batches; 0 prepares them in the training process.
         lessons: what teachers think of ``aligned`` and of further words, or None.
         teachers_share: see :class:`TaughtDataset`.
+        repetitions: how often each training entry comes in an epoch; once if None.
     """
 
     def __init__(
@@ -268,6 +289,7 @@ class LexiconDataModule(pl.LightningDataModule):
         workers: int,
         lessons: Lessons | None = None,
         teachers_share: float = 0.0,
+        repetitions: np.ndarray | None = None,
     ) -> None:
         super().__init__()
         self._train = (
@@ -285,6 +307,7 @@ class LexiconDataModule(pl.LightningDataModule):
         self._length_noise = length_noise
         self._seed = seed
         self._workers = workers
+        self._repetitions = repetitions
         self._first_epoch = 0
 
     def state_dict(self) -> dict[str, int]:
@@ -320,6 +343,7 @@ class LexiconDataModule(pl.LightningDataModule):
             self._letters_per_batch,
             self._length_noise,
             order,
+            self._repetitions,
             **self._share(),
         )
         return self._loader(self._train, batches)

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from statistics import fmean
 
 from omegaconf import DictConfig, OmegaConf
 
 from grapheme_to_phoneme.errors import UserError
+from grapheme_to_phoneme.inference.metadata import ModelLanguage, ModelMetadata, is_tag
 from grapheme_to_phoneme.inference.pronouncer import Pronunciation
 from grapheme_to_phoneme.training.metrics import Score, measure_reliability
 
@@ -27,8 +29,41 @@ def score_answers(
     """
     score = Score()
     for answer in answers:
-        score.add(answer.word, answer.phones, references[answer.word], answer.probability)
+        # The tag of a language is no letter.
+        spelling = answer.word[1:] if is_tag(answer.word[:1]) else answer.word
+        score.add(spelling, answer.phones, references[answer.word], answer.probability)
     return score
+
+
+def by_language(
+    answers: Iterable[Pronunciation], metadata: ModelMetadata
+) -> list[tuple[ModelLanguage, list[Pronunciation]]]:
+    """Return each language of a model of several with its answers, to words that have tags."""
+    groups: dict[str, list[Pronunciation]] = {tag: [] for tag in metadata.languages_by_tag}
+    for answer in answers:
+        if answer.word[:1] in groups:
+            groups[answer.word[0]].append(answer)
+    return [(metadata.languages_by_tag[tag], group) for tag, group in groups.items()]
+
+
+def score_languages(
+    answers: Iterable[Pronunciation],
+    references: dict[str, list[tuple[str, ...]]],
+    metadata: ModelMetadata,
+) -> dict[str, Score]:
+    """Count the errors of each language of a model of several that has answers, by its code."""
+    return {
+        language.code: score_answers(own, references)
+        for language, own in by_language(answers, metadata)
+        if own
+    }
+
+
+def mean_rates(scores: Iterable[Score]) -> tuple[float, float]:
+    """Return the means of word and phoneme error rates, in percent, all scores alike."""
+    pairs = [(score.wer, score.per) for score in scores]
+    wers, pers = zip(*pairs, strict=True)
+    return fmean(wers), fmean(pers)
 
 
 def oracle_wer(

@@ -13,6 +13,7 @@ from grapheme_to_phoneme.training.alignment import (
     AlignedEntry,
     Aligner,
     choose_max_phones_per_letter,
+    tagged,
 )
 from grapheme_to_phoneme.training.alphabets import Alphabets
 
@@ -52,26 +53,17 @@ def prepare(data: LexiconData, config: DictConfig, seed: int) -> PreparedData:
     """
     if not data.dev:
         raise UserError("the dev part holds no word: give data.dev_path, or a larger lexicon")
-    longest = config.max_phones_per_letter or choose_max_phones_per_letter(
-        data.train,
-        config.fewest_phones_per_letter,
-        config.most_phones_per_letter,
-        config.tolerated_loss,
-    )
-    aligner = Aligner(
-        data.train,
-        longest,
-        config.iterations,
-        config.sample_size,
-        config.extra_phone_prior,
-        seed,
-    )
-    train = _aligned(aligner, data.train)
-    if not train:
-        raise UserError(
-            "no training word can be aligned: every one has more phones than "
-            f"{longest} times its letters; raise alignment.max_phones_per_letter"
+    train: list[AlignedEntry] = []
+    aligned_dev: list[AlignedEntry] = []
+    longest = 0
+    for tag in [language.tag for language in data.languages] or [""]:
+        # Each language by itself: the same letter is said otherwise elsewhere.
+        learnt, chosen_by, most_phones = _align(
+            _without_tag(data.train, tag), _without_tag(data.dev, tag), config, seed
         )
+        train.extend(tagged(entry, tag) for entry in learnt)
+        aligned_dev.extend(tagged(entry, tag) for entry in chosen_by)
+        longest = max(longest, most_phones)
     alphabets = Alphabets.of_entries(train)
     if not any(set(alphabets.letters).issuperset(entry.spelling) for entry in data.dev):
         # The export is checked on such words: better to say so before the training.
@@ -89,13 +81,49 @@ def prepare(data: LexiconData, config: DictConfig, seed: int) -> PreparedData:
         len(alphabets.phones),
         len(alphabets.chunks),
     )
-    _report_unaligned(data.train, train, longest)
     dev = [
         entry
-        for entry in aligner.align(data.dev)
-        if entry is not None and all(chunk in alphabets.chunk_ids for chunk in entry.chunks)
+        for entry in aligned_dev
+        if all(chunk in alphabets.chunk_ids for chunk in entry.chunks)
     ]
     return PreparedData(train, dev, group_by_spelling(data.dev), alphabets)
+
+
+def _align(
+    train: Sequence[Entry], dev: Sequence[Entry], config: DictConfig, seed: int
+) -> tuple[list[AlignedEntry], list[AlignedEntry], int]:
+    """Return the aligned entries of both parts, and the most phones that a letter may give."""
+    longest = config.max_phones_per_letter or choose_max_phones_per_letter(
+        train,
+        config.fewest_phones_per_letter,
+        config.most_phones_per_letter,
+        config.tolerated_loss,
+    )
+    aligner = Aligner(
+        train,
+        longest,
+        config.iterations,
+        config.sample_size,
+        config.extra_phone_prior,
+        seed,
+    )
+    aligned = _aligned(aligner, train)
+    if not aligned:
+        raise UserError(
+            "no training word can be aligned: every one has more phones than "
+            f"{longest} times its letters; raise alignment.max_phones_per_letter"
+        )
+    _report_unaligned(train, aligned, longest)
+    return aligned, _aligned(aligner, dev), longest
+
+
+def _without_tag(entries: Sequence[Entry], tag: str) -> Sequence[Entry]:
+    """Return the entries of the language of a tag, without it; all where there are no tags."""
+    if not tag:
+        return entries
+    return [
+        Entry(entry.spelling[1:], entry.phones) for entry in entries if entry.spelling[0] == tag
+    ]
 
 
 def _aligned(aligner: Aligner, entries: Sequence[Entry]) -> list[AlignedEntry]:

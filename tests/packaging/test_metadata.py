@@ -10,6 +10,7 @@ from grapheme_to_phoneme.inference.metadata import (
     DESCRIPTION_PROPERTY,
     FORMAT_PROPERTY,
     FORMAT_VERSION,
+    ModelLanguage,
     ModelMetadata,
 )
 from grapheme_to_phoneme.inference.pronouncer import Pronouncer
@@ -118,3 +119,23 @@ def test_scores_can_be_added_later() -> None:
     assert ModelMetadata.from_properties(scored.to_properties(), "model").scores == {
         "dev_wer": 1.0
     }
+
+
+def test_languages_of_a_model_of_several() -> None:
+    korean = ModelLanguage("kor", "\ue001", "ko", Normalization(unicode_form="NFD"))
+    languages = (ModelLanguage("fre", "\ue000", "fr", Normalization()), korean)
+    several = replace(METADATA, language="mul", languages=languages)
+    assert ModelMetadata.from_properties(several.to_properties(), "model") == several
+    assert several.find_language("FRE").tag == several.find_language("fr").tag == "\ue000"
+    assert several.normalize("\ue000ÉTÉ") == "\ue000été"
+    assert several.normalize("\ue001가") == "\ue001\u1100\u1161"
+    assert several.normalize("\ue001 ") == ""
+    for wrong in ("été", ""):
+        with pytest.raises(UserError, match="say one of fre, kor"):
+            several.normalize(wrong)
+    with pytest.raises(UserError, match="no language 'ita': say one of fre, kor"):
+        several.find_language("ita")
+    # A model of one language knows it by its tag alone.
+    assert METADATA.find_language("DE-at") is None
+    with pytest.raises(UserError, match="it is of de-AT"):
+        METADATA.find_language("ita")

@@ -1,5 +1,7 @@
 """Every example comes once an epoch, under the budget, in an order that can be repeated."""
 
+from collections import Counter
+
 import lightning.pytorch as pl
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from grapheme_to_phoneme.training.data_module import (
     RaggedRows,
     ShuffledOrder,
     SpellingDataset,
+    balanced_repetitions,
 )
 
 LENGTHS = st.lists(st.integers(0, 20), min_size=1, max_size=60).map(
@@ -225,3 +228,20 @@ def test_lightning_draws_a_new_order_in_every_epoch(workers: int, tmp_path) -> N
         expected.append([batch["letters"].tolist() for batch in loader])
     assert recorder.epochs == expected
     assert expected[0] != expected[1]
+
+
+def test_small_languages_come_more_often() -> None:
+    entries = [
+        AlignedEntry(f"{tag}{letter}", ((), ("a",)))
+        for tag, letters in (("\ue000", "abcdefghijklmnopqrstuvwx"), ("\ue001", "abcdef"))
+        for letter in letters
+    ]
+    assert balanced_repetitions(entries, 0.0).tolist() == [1] * 30
+    assert balanced_repetitions(entries, 0.5).tolist() == [1] * 24 + [2] * 6
+    assert balanced_repetitions(entries, 1.0).tolist() == [1] * 24 + [4] * 6
+    repetitions = balanced_repetitions(entries, 0.5)
+    batches = LengthBatchSampler(
+        np.full(30, 2), 8, order=ShuffledOrder(30, seed=1), repetitions=repetitions
+    )
+    drawn = Counter(index for batch in batches for index in batch)
+    assert [drawn[index] for index in range(30)] == repetitions.tolist()
