@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from grapheme_to_phoneme.inference.base import BasePronouncer
+    from grapheme_to_phoneme.inference.metadata import ModelMetadata
 
 LOGGER = logging.getLogger(__name__)
 
@@ -115,7 +116,10 @@ class Commands:
             overrides = (*automatic_overrides(config, overrides), *overrides)
             config = _compose("train", overrides, unknown)
         model = workflows.train(config, overrides, run_directory)
-        LOGGER.info("try it: g2p infer --model %s kubernetes", model)
+        from grapheme_to_phoneme.lexicon.direction import is_reverse
+
+        example = "'T EH1 S T'" if is_reverse(config.direction) else "kubernetes"
+        LOGGER.info("try it: g2p infer --model %s %s", model, example)
 
     @SetParseFn(str)
     def export(self, *overrides: str, run: str = "", checkpoint: str = "", **unknown: str) -> None:
@@ -275,9 +279,9 @@ class Commands:
 
         settings = config.evaluate
         path = _model_path(config, settings.model)
-        references, hashes = _references(config)
         # A word that is looked up tells nothing of the model.
         pronouncer = Pronouncer(path, threads=config.infer.threads, use_lexicon=False)
+        references, hashes = _references(config, pronouncer.metadata)
         started = time.perf_counter()
         answers = pronouncer.pronounce(references, beam_size=settings.beam_size)
         seconds = time.perf_counter() - started
@@ -577,22 +581,33 @@ def _available_model(config: "DictConfig", given: str | None) -> Iterator[Path]:
         yield _model_path(config, given)
 
 
-def _references(config: "DictConfig") -> tuple[dict[str, list[tuple[str, ...]]], str]:
-    """Return the accepted pronunciations to score on, and the hash of their entries."""
+def _references(
+    config: "DictConfig", metadata: "ModelMetadata"
+) -> tuple[dict[str, list[tuple[str, ...]]], str]:
+    """Return the accepted pronunciations to score a model on, and the hash of their entries.
+
+    Of a model that spells they are the accepted spellings, by what it reads.
+    """
     from grapheme_to_phoneme.lexicon.data import load_data, load_part
+    from grapheme_to_phoneme.lexicon.direction import recode, reverse
     from grapheme_to_phoneme.lexicon.entries import group_by_spelling
     from grapheme_to_phoneme.lexicon.splitting import split_sha256
 
     settings = config.evaluate
+    config.direction = metadata.direction
     if settings.lexicon is not None:
         config.data.format = "auto"
         entries = load_part(config, Path(settings.lexicon))
+        if metadata.spells:
+            entries = reverse(entries, metadata.normalization)
     else:
         data = load_data(config)
         parts = {"train": data.train, "dev": data.dev, "test": data.test}
         if parts.get(settings.part) is None:
             raise UserError(f"there is no part '{settings.part}': choose train, dev or test")
         entries = parts[settings.part]
+        if metadata.spells:
+            entries = recode(entries, data.normalization, metadata.normalization)
     return group_by_spelling(entries), split_sha256(entries)
 
 
@@ -671,7 +686,7 @@ def _demo(config: "DictConfig") -> None:
     settings = config.demo
     path = _model_path(config, settings.model)
     # The browser would refuse it as well, but later.
-    Pronouncer(path, threads=1)
+    Pronouncer(path, threads=1).metadata.require_pronunciations("demo")
     if lexicon_file(path) is not None:
         LOGGER.info("the page asks the model alone: the package's lexicon stays out")
     package = path if path.is_dir() else None

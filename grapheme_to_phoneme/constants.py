@@ -15,6 +15,10 @@ APOSTROPHES = "\u2018\u2019\u201b\u02bc\u02b9\u2032\uff07"
 #: Characters without a glyph of their own that copying from the web leaves in words.
 INVISIBLE_CHARACTERS = "\u00ad\u200b\u2060\ufeff"
 
+#: What a model does: say spellings, or spell what is said.
+GRAPHEME_TO_PHONEME = "grapheme-to-phoneme"
+PHONEME_TO_GRAPHEME = "phoneme-to-grapheme"
+
 #: The model file of a run.
 MODEL_FILENAME = "model.onnx"
 

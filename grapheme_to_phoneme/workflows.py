@@ -359,6 +359,7 @@ def _build_module(
     facts = {
         "language": data.language,
         "notation": data.notation,
+        "direction": data.direction,
         "normalization": data.normalization.to_dict(),
         "split_sha256": dict(data.hashes),
         "training": {

@@ -131,8 +131,16 @@ export function readMetadata(bytes, name) {
     if (!Array.isArray(letters) || !Array.isArray(phones)) {
       throw new TypeError("there are no alphabets");
     }
+    if (description.direction === "phoneme-to-grapheme") {
+      throw new UserError(
+        `${name} spells what is pronounced: this page takes models that pronounce words`,
+      );
+    }
     return { ...description, normalization: new Normalization(description.normalization) };
   } catch (error) {
+    if (error instanceof UserError) {
+      throw error;
+    }
     throw new UserError(`${name} is damaged: its description cannot be read`, { cause: error });
   }
 }

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 
+from grapheme_to_phoneme.constants import GRAPHEME_TO_PHONEME, PHONEME_TO_GRAPHEME
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.normalization import Normalization
 
@@ -33,6 +34,8 @@ class ModelMetadata:
         package_version: version of this package that wrote the file.
         training: what else is worth knowing of the training, such as seed and epochs.
         precision: what the arithmetic is done in, ``float32``, ``float16`` or ``int8``.
+        direction: ``grapheme-to-phoneme``; or ``phoneme-to-grapheme``, where letters stand for
+            the phones that are read, by ``normalization.symbols``, and ``phones`` are letters.
     """
 
     letters: tuple[str, ...]
@@ -47,6 +50,27 @@ class ModelMetadata:
     package_version: str = "unknown"
     training: dict[str, str | int | float] = field(default_factory=dict)
     precision: str = "float32"
+    direction: str = GRAPHEME_TO_PHONEME
+
+    @property
+    def spells(self) -> bool:
+        """Whether the model reads phones and gives spellings."""
+        return self.direction == PHONEME_TO_GRAPHEME
+
+    def require_pronunciations(self, what: str) -> None:
+        """Refuse a model that spells where only pronunciations make sense.
+
+        Args:
+            what: what is asked for, to begin the message with.
+
+        Raises:
+            UserError: if the model spells.
+        """
+        if self.spells:
+            raise UserError(
+                f"{what} needs a model that pronounces, and this one spells "
+                f"(direction={PHONEME_TO_GRAPHEME}): it works with infer, evaluate and export"
+            )
 
     def to_properties(self) -> dict[str, str]:
         """Return the metadata properties of the ONNX file."""

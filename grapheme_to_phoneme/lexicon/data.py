@@ -6,8 +6,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from grapheme_to_phoneme.constants import GRAPHEME_TO_PHONEME
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.lexicon.catalogues import locate
+from grapheme_to_phoneme.lexicon.direction import is_reverse, reverse_parts
 from grapheme_to_phoneme.lexicon.downloading import obtain_parts
 from grapheme_to_phoneme.lexicon.entries import Entry, group_by_spelling, ungroup
 from grapheme_to_phoneme.lexicon.preprocessing import (
@@ -40,6 +42,8 @@ class LexiconData:
         language: a BCP 47 tag.
         notation: what the phones are written in, such as ``arpabet`` or ``ipa``.
         normalization: what spellings went through, for prediction to do the same.
+        direction: what is learnt; in ``phoneme-to-grapheme`` the entries' spellings stand for
+            phones, by ``normalization.symbols``, and their phones are letters.
     """
 
     train: list[Entry]
@@ -49,6 +53,7 @@ class LexiconData:
     language: str
     notation: str
     normalization: Normalization
+    direction: str = GRAPHEME_TO_PHONEME
 
 
 def load_data(config: DictConfig) -> LexiconData:
@@ -60,7 +65,8 @@ def load_data(config: DictConfig) -> LexiconData:
     ``data.dev_path`` and ``data.test_path``.
 
     Args:
-        config: the whole configuration; ``data``, ``preprocessing`` and ``storage`` are used.
+        config: the whole configuration; ``data``, ``preprocessing``, ``direction`` and ``storage``
+            are used.
 
     Raises:
         UserError: if a file is missing or malformed, or a word is in two parts, or if
@@ -69,8 +75,11 @@ def load_data(config: DictConfig) -> LexiconData:
     locate(config)
     parts = _load_prepared(config) if config.data.source == "download" else _load_files(config)
     hashes = {name: split_sha256(part) for name, part in parts.items()}
+    normalization = build_normalization(config)
     if config.data.source == "download":
         check_split_hashes(config, hashes)
+    if is_reverse(config.direction):
+        parts, normalization = reverse_parts(parts)
     return LexiconData(
         train=parts["train"],
         dev=parts["dev"],
@@ -78,7 +87,8 @@ def load_data(config: DictConfig) -> LexiconData:
         hashes=hashes,
         language=config.data.language,
         notation=config.data.notation,
-        normalization=build_normalization(config),
+        normalization=normalization,
+        direction=config.direction,
     )
 
 

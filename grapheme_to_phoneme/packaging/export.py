@@ -17,7 +17,11 @@ import onnxruntime
 import torch
 from omegaconf import DictConfig
 
-from grapheme_to_phoneme.constants import DISTRIBUTION_NAME, VARIANTS_DIRECTORY
+from grapheme_to_phoneme.constants import (
+    DISTRIBUTION_NAME,
+    GRAPHEME_TO_PHONEME,
+    VARIANTS_DIRECTORY,
+)
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.metadata import ModelMetadata
 from grapheme_to_phoneme.inference.pronouncer import Pronouncer
@@ -274,6 +278,7 @@ def _metadata(module: PronunciationModule, precision: str) -> ModelMetadata:
         package_version=version(DISTRIBUTION_NAME),
         training=facts["training"],
         precision=precision,
+        direction=facts.get("direction", GRAPHEME_TO_PHONEME),
     )
 
 

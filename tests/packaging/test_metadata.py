@@ -54,6 +54,7 @@ def test_description_is_readable_json() -> None:
         "package_version",
         "training",
         "precision",
+        "direction",
     }
     assert "ß" in properties[DESCRIPTION_PROPERTY]
 
@@ -118,3 +119,12 @@ def test_scores_can_be_added_later() -> None:
     assert ModelMetadata.from_properties(scored.to_properties(), "model").scores == {
         "dev_wer": 1.0
     }
+
+
+def test_model_that_spells_is_refused_where_pronunciations_are_needed() -> None:
+    METADATA.require_pronunciations("this")
+    spelling = replace(METADATA, direction="phoneme-to-grapheme")
+    assert spelling.spells and not METADATA.spells
+    assert ModelMetadata.from_properties(spelling.to_properties(), "model") == spelling
+    with pytest.raises(UserError, match="this needs a model that pronounces"):
+        spelling.require_pronunciations("this")
