@@ -445,6 +445,26 @@ class Commands:
             raise SystemExit(EXIT_ENTRIES_LEFT_OUT)
 
     @SetParseFn(str)
+    def review_lexicon(
+        self, lexicon: str = "", *overrides: str, output: str = "", **unknown: str
+    ) -> None:
+        """List a lexicon's entries by how improbable models of its other words find them.
+
+        The words are divided into folds, and each fold is judged by a model of the others. A
+        review that was interrupted is continued by the same command.
+
+        Args:
+            lexicon: the lexicon file.
+            overrides: Hydra overrides, such as review.folds=5 or data.format=mfa.
+            output: the folder for the list, review.tsv and review.html; by default reviews/NAME.
+        """
+        flags = _as_overrides("review", {"output": output})
+        if not lexicon or "=" in lexicon:
+            _compose("review-lexicon", (*filter(None, [lexicon]), *overrides), unknown)
+            raise UserError("say which lexicon to review: g2p review-lexicon FILE")
+        _review(lexicon, overrides, unknown, flags)
+
+    @SetParseFn(str)
     def demo(
         self,
         *overrides: str,
@@ -673,6 +693,39 @@ def _serve_triton(config: "DictConfig") -> None:
     with _available_model(config, settings.model) as path:
         repository = export_repository(path, settings, backend)
     triton_server.serve(settings, repository.models, engine)
+
+
+def _review(
+    lexicon: str, overrides: tuple[str, ...], unknown: dict[str, str], flags: list[str]
+) -> None:
+    given = (
+        "data=lexicon",
+        *_as_overrides("data", {"train_path": lexicon}),
+        # A review leaves files of its own, and the bars of several folds would share one line.
+        "logger=none",
+        "callbacks.progress_refresh_rate=0",
+        # What the command line says wins.
+        *overrides,
+    )
+    config = _compose("review-lexicon", given, unknown, flags=flags)
+    _require("torch", "train")
+    from grapheme_to_phoneme.lexicon.direction import is_reverse
+    from grapheme_to_phoneme.presets import automatic_overrides
+
+    if is_reverse(config.direction):
+        raise UserError("review-lexicon judges pronunciations: leave direction= out")
+    # A lexicon that cannot be read is refused before seconds pass with PyTorch's import.
+    preset = automatic_overrides(config, given, config.review.preset)
+    from grapheme_to_phoneme.review import folds, report
+
+    config = _compose("review-lexicon", (*preset, *given), unknown, flags=flags)
+    path = Path(lexicon)
+    target = Path(config.review.output or Path(config.paths.root) / "reviews" / path.stem)
+    judgements = folds.review(path, config, target)
+    report.write_table(target / report.TABLE_NAME, judgements)
+    report.write_page(target / report.PAGE_NAME, path.name, judgements, config.review.listed)
+    for name in (report.TABLE_NAME, report.PAGE_NAME):
+        LOGGER.info("wrote %s", target / name)
 
 
 def _demo(config: "DictConfig") -> None:

@@ -141,6 +141,11 @@ def test_what_needs_pronunciations_is_refused(run: Path, arguments: tuple[str, .
     check_refused(completed, "needs a model that pronounces", "phoneme-to-grapheme")
 
 
+def test_review_is_of_pronunciations(run: Path) -> None:
+    arguments = ("review-lexicon", "train.tsv", "direction=phoneme-to-grapheme")
+    check_refused(run_g2p(*arguments, cwd=run.parent.parent), "judges pronunciations")
+
+
 def test_dictionary_of_the_library_is_refused(run: Path) -> None:
     with pytest.raises(UserError, match="a dictionary needs a model that pronounces"):
         Pronouncer(run / "model.onnx", dictionary={"K": [("c",)]})
