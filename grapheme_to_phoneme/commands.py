@@ -130,7 +130,10 @@ class Commands:
             overrides = (*automatic_overrides(config, overrides), *overrides)
             config = _compose("train", overrides, unknown)
         model = workflows.train(config, overrides, run_directory)
-        LOGGER.info("try it: g2p infer --model %s kubernetes", model)
+        from grapheme_to_phoneme.lexicon.direction import is_reverse
+
+        example = "'T EH1 S T'" if is_reverse(config.direction) else "kubernetes"
+        LOGGER.info("try it: g2p infer --model %s %s", model, example)
 
     @SetParseFn(str)
     def export(self, *overrides: str, run: str = "", checkpoint: str = "", **unknown: str) -> None:
@@ -474,6 +477,26 @@ class Commands:
             raise SystemExit(EXIT_ENTRIES_LEFT_OUT)
 
     @SetParseFn(str)
+    def review_lexicon(
+        self, lexicon: str = "", *overrides: str, output: str = "", **unknown: str
+    ) -> None:
+        """List a lexicon's entries by how improbable models of its other words find them.
+
+        The words are divided into folds, and each fold is judged by a model of the others. A
+        review that was interrupted is continued by the same command.
+
+        Args:
+            lexicon: the lexicon file.
+            overrides: Hydra overrides, such as review.folds=5 or data.format=mfa.
+            output: the folder for the list, review.tsv and review.html; by default reviews/NAME.
+        """
+        flags = _as_overrides("review", {"output": output})
+        if not lexicon or "=" in lexicon:
+            _compose("review-lexicon", (*filter(None, [lexicon]), *overrides), unknown)
+            raise UserError("say which lexicon to review: g2p review-lexicon FILE")
+        _review(lexicon, overrides, unknown, flags)
+
+    @SetParseFn(str)
     def demo(
         self,
         *overrides: str,
@@ -645,19 +668,24 @@ def _available_model(config: "DictConfig", given: str | None) -> Iterator[Path]:
 def _references(
     config: "DictConfig", metadata: "ModelMetadata"
 ) -> tuple[dict[str, list[tuple[str, ...]]], str]:
-    """Return the accepted pronunciations to score on, and the hash of their entries.
+    """Return the accepted pronunciations to score a model on, and the hash of their entries.
 
-    Words of several languages have the tags of ``metadata`` in front.
+    Words of several languages have the tags of ``metadata`` in front. Of a model that spells
+    they are the accepted spellings, by what it reads.
     """
     from grapheme_to_phoneme.lexicon.data import load_data, load_part
+    from grapheme_to_phoneme.lexicon.direction import recode, reverse
     from grapheme_to_phoneme.lexicon.entries import group_by_spelling
     from grapheme_to_phoneme.lexicon.splitting import split_sha256
 
     settings = config.evaluate
+    config.direction = metadata.direction
     has_tags = False
     if settings.lexicon is not None:
         config.data.format = "auto"
         entries = load_part(config, Path(settings.lexicon))
+        if metadata.spells:
+            entries = reverse(entries, metadata.normalization)
     else:
         data = load_data(config)
         parts = {"train": data.train, "dev": data.dev, "test": data.test}
@@ -674,6 +702,8 @@ def _references(
                     "data.lexicons choose among several"
                 )
             entries = retag_entries(entries, data.languages, metadata)
+        elif metadata.spells:
+            entries = recode(entries, data.normalization, metadata.normalization)
     if settings.language is None and not has_tags:
         metadata.require_one_language("--language")
     return group_by_spelling(entries), split_sha256(entries)
@@ -743,6 +773,39 @@ def _serve_triton(config: "DictConfig") -> None:
     triton_server.serve(settings, repository.models, engine)
 
 
+def _review(
+    lexicon: str, overrides: tuple[str, ...], unknown: dict[str, str], flags: list[str]
+) -> None:
+    given = (
+        "data=lexicon",
+        *_as_overrides("data", {"train_path": lexicon}),
+        # A review leaves files of its own, and the bars of several folds would share one line.
+        "logger=none",
+        "callbacks.progress_refresh_rate=0",
+        # What the command line says wins.
+        *overrides,
+    )
+    config = _compose("review-lexicon", given, unknown, flags=flags)
+    _require("torch", "train")
+    from grapheme_to_phoneme.lexicon.direction import is_reverse
+    from grapheme_to_phoneme.presets import automatic_overrides
+
+    if is_reverse(config.direction):
+        raise UserError("review-lexicon judges pronunciations: leave direction= out")
+    # A lexicon that cannot be read is refused before seconds pass with PyTorch's import.
+    preset = automatic_overrides(config, given, config.review.preset)
+    from grapheme_to_phoneme.review import folds, report
+
+    config = _compose("review-lexicon", (*preset, *given), unknown, flags=flags)
+    path = Path(lexicon)
+    target = Path(config.review.output or Path(config.paths.root) / "reviews" / path.stem)
+    judgements = folds.review(path, config, target)
+    report.write_table(target / report.TABLE_NAME, judgements)
+    report.write_page(target / report.PAGE_NAME, path.name, judgements, config.review.listed)
+    for name in (report.TABLE_NAME, report.PAGE_NAME):
+        LOGGER.info("wrote %s", target / name)
+
+
 def _demo(config: "DictConfig") -> None:
     import webbrowser
 
@@ -754,7 +817,9 @@ def _demo(config: "DictConfig") -> None:
     settings = config.demo
     path = _model_path(config, settings.model)
     # The browser would refuse it as well, but later.
-    if Pronouncer(path, threads=1).metadata.languages:
+    metadata = Pronouncer(path, threads=1).metadata
+    metadata.require_pronunciations("demo")
+    if metadata.languages:
         raise UserError("the page shows models of one language, and this one knows several")
     if lexicon_file(path) is not None:
         LOGGER.info("the page asks the model alone: the package's lexicon stays out")

@@ -18,6 +18,10 @@ INVISIBLE_CHARACTERS = "\u00ad\u200b\u2060\ufeff"
 #: Exit status of ``train --multirun`` when some of the trainings failed.
 EXIT_TRAININGS_FAILED = 4
 
+#: What a model does: say spellings, or spell what is said.
+GRAPHEME_TO_PHONEME = "grapheme-to-phoneme"
+PHONEME_TO_GRAPHEME = "phoneme-to-grapheme"
+
 #: The model file of a run.
 MODEL_FILENAME = "model.onnx"
 

@@ -22,7 +22,9 @@ UNICODE_FORMS = "data.unicode_forms"
 FIRST_SYLLABLE, LAST_SYLLABLE = "\uac00", "\ud7a3"
 
 
-def automatic_overrides(config: DictConfig, overrides: Sequence[str]) -> list[str]:
+def automatic_overrides(
+    config: DictConfig, overrides: Sequence[str], large: str = "default"
+) -> list[str]:
     """Return overrides for what the lexicon decides better than a default, and nobody has named.
 
     - The preset, by the number of words: ``preset_below_words`` has the bounds.
@@ -32,6 +34,7 @@ def automatic_overrides(config: DictConfig, overrides: Sequence[str]) -> list[st
     Args:
         config: the configuration that ``overrides`` give.
         overrides: the command line's.
+        large: the preset of lexicons that none of the bounds holds for.
 
     Raises:
         UserError: if the lexicon cannot be read.
@@ -42,7 +45,7 @@ def automatic_overrides(config: DictConfig, overrides: Sequence[str]) -> list[st
     if PRESET not in named:
         bounds = config.preset_below_words.items()
         fitting = [name for name, limit in bounds if len(spellings) < limit]
-        preset = fitting[0] if fitting else "default"
+        preset = fitting[0] if fitting else large
         LOGGER.info(
             "%s words to learn from: the preset %s (%s=NAME chooses another)",
             f"{len(spellings):,}",

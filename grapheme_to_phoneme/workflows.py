@@ -361,6 +361,7 @@ def _build_module(
     facts = {
         "language": data.language,
         "notation": data.notation,
+        "direction": data.direction,
         "normalization": data.normalization.to_dict(),
         "languages": [language.to_dict() for language in data.languages],
         "split_sha256": dict(data.hashes),

@@ -27,6 +27,7 @@ OF_A_RUN = (
     "languages",
     "package",
     "register",
+    "review_lexicon",
     "serve",
 )
 

@@ -1,5 +1,6 @@
 """A spelling has one normal form, however it was typed."""
 
+import json
 import unicodedata
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from grapheme_to_phoneme.constants import APOSTROPHES, INVISIBLE_CHARACTERS
 from grapheme_to_phoneme.errors import UserError
-from grapheme_to_phoneme.normalization import CASES, UNICODE_FORMS, Normalization
+from grapheme_to_phoneme.normalization import CASES, UNICODE_FORMS, Normalization, symbols_of
 
 NORMALIZATIONS = st.builds(
     Normalization,
@@ -119,3 +120,46 @@ def test_travels_through_plain_values(normalization: Normalization) -> None:
 def test_unknown_values_are_refused(values: dict[str, str], named: str) -> None:
     with pytest.raises(UserError, match=named):
         Normalization(**values)
+
+
+# Symbols, where phones are read
+
+
+def test_symbols_become_one_character_each() -> None:
+    normalization = Normalization(symbols=("AY1", "K", "N"))
+    coded = normalization.apply(" N  AY1\tK ")
+    assert len(coded) == 3
+    assert [normalization.symbol_of(character) for character in coded] == ["N", "AY1", "K"]
+
+
+def test_normal_form_of_symbols_stays() -> None:
+    normalization = Normalization(symbols=("AY1", "K"))
+    coded = normalization.apply("K AY1")
+    assert normalization.apply(coded) == coded
+
+
+def test_unknown_symbols_stay() -> None:
+    normalization = Normalization(symbols=("K",))
+    assert normalization.apply("K XX").endswith("XX")
+    assert normalization.symbol_of("X") == "X"
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_either_form_of_a_symbol(form: str) -> None:
+    phone = unicodedata.normalize(form, "ɛ̃")
+    normalization = Normalization(symbols=symbols_of([phone, "ç", "ç"]))
+    assert len(normalization.symbols) == 2
+    codes = {normalization.apply(unicodedata.normalize(other, "ɛ̃ ç")) for other in ("NFC", "NFD")}
+    assert len(codes) == 1 and len(codes.pop()) == 2
+
+
+def test_symbols_travel_in_metadata() -> None:
+    for normalization in (Normalization(symbols=("A", "B")), Normalization(case="keep")):
+        values = json.loads(json.dumps(normalization.to_dict()))
+        assert Normalization.from_dict(values) == normalization
+    assert "symbols" not in Normalization().to_dict()
+
+
+def test_too_many_symbols() -> None:
+    with pytest.raises(UserError, match="different phones are too many"):
+        symbols_of(f"phone{number}" for number in range(7000))

@@ -142,5 +142,10 @@ export function readMetadata(bytes, name) {
   if (description.languages?.length) {
     throw new UserError(`${name} knows several languages, and this page shows models of one`);
   }
+  if (description.direction === "phoneme-to-grapheme") {
+    throw new UserError(
+      `${name} spells what is pronounced: this page takes models that pronounce words`,
+    );
+  }
   return description;
 }

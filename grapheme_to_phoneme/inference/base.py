@@ -115,6 +115,7 @@ class BasePronouncer(ABC):
         self._lexicon = None if lexicon is None else PackedLexicon(lexicon)
         self._rewrite: Rewriting | None = None
         if notation is not None:
+            metadata.require_pronunciations("another notation")
             own = notation_of(metadata.notation, metadata.phones)
             self._rewrite = converter(own, notation)
             # What cannot be said shows now, not in the middle of a list of words.
@@ -147,6 +148,8 @@ class BasePronouncer(ABC):
                 "the dictionary must map spellings to pronunciations, not name a file: "
                 "read_lexicon and group_by_spelling make a mapping of one"
             )
+        if dictionary:
+            self.metadata.require_pronunciations("a dictionary")
         normalized: dict[str, dict[tuple[str, ...], None]] = {}
         for word, pronunciations in dictionary.items():
             spelling = self.metadata.normalize(self._tag + word)
@@ -249,15 +252,18 @@ class BasePronouncer(ABC):
         return {spelling: equally_likely(known) for spelling, known in found.items()}
 
     def _rewritten(self, choices: Sequence[Alternative]) -> Sequence[Alternative]:
-        """Return pronunciations in the notation that was asked for."""
-        rewrite = self._rewrite
-        if rewrite is None:
+        """Return choices in the notation that was asked for, with what letters stand for."""
+        rewrite = self._rewrite or tuple
+        show = self.metadata.normalization.symbol_of
+        if self._rewrite is None and not self.metadata.spells:
             return choices
         return [
             replace(
                 choice,
                 phones=rewrite(choice.phones),
-                alignment=tuple((letter, rewrite(phones)) for letter, phones in choice.alignment),
+                alignment=tuple(
+                    (show(letter), rewrite(phones)) for letter, phones in choice.alignment
+                ),
             )
             for choice in choices
         ]

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 
+from grapheme_to_phoneme.constants import GRAPHEME_TO_PHONEME, PHONEME_TO_GRAPHEME
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.normalization import Normalization
 
@@ -74,6 +75,8 @@ class ModelMetadata:
         training: what else is worth knowing of the training, such as seed and epochs.
         precision: what the arithmetic is done in, ``float32``, ``float16`` or ``int8``.
         languages: what a model of several languages knows; empty for a model of one.
+        direction: ``grapheme-to-phoneme``; or ``phoneme-to-grapheme``, where letters stand for
+            the phones that are read, by ``normalization.symbols``, and ``phones`` are letters.
     """
 
     letters: tuple[str, ...]
@@ -155,6 +158,28 @@ class ModelMetadata:
 
     def _choices(self) -> str:
         return f"say one of {', '.join(language.code for language in self.languages)}"
+
+    direction: str = GRAPHEME_TO_PHONEME
+
+    @property
+    def spells(self) -> bool:
+        """Whether the model reads phones and gives spellings."""
+        return self.direction == PHONEME_TO_GRAPHEME
+
+    def require_pronunciations(self, what: str) -> None:
+        """Refuse a model that spells where only pronunciations make sense.
+
+        Args:
+            what: what is asked for, to begin the message with.
+
+        Raises:
+            UserError: if the model spells.
+        """
+        if self.spells:
+            raise UserError(
+                f"{what} needs a model that pronounces, and this one spells "
+                f"(direction={PHONEME_TO_GRAPHEME}): it works with infer, evaluate and export"
+            )
 
     def to_properties(self) -> dict[str, str]:
         """Return the metadata properties of the ONNX file."""

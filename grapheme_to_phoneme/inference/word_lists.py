@@ -108,10 +108,11 @@ def pronounce_stream(
         show_alignment: see :func:`format_lines`.
         show_source: see :func:`format_lines`.
     """
+    separator = "" if pronouncer.metadata.spells else " "
     for batch in _batches(words, words_per_batch):
         for answer in pronouncer.pronounce(batch, n_best, beam_size, show_alignment):
             report.add(answer)
-            write(format_lines(answer, n_best, show_alignment, show_source))
+            write(format_lines(answer, n_best, show_alignment, show_source, separator))
 
 
 def _batches(words: Iterable[str], words_per_batch: int) -> Iterator[list[str]]:
@@ -129,12 +130,17 @@ def _batches(words: Iterable[str], words_per_batch: int) -> Iterator[list[str]]:
 
 
 def format_lines(
-    answer: Pronunciation, n_best: int, show_alignment: bool = False, show_source: bool = False
+    answer: Pronunciation,
+    n_best: int,
+    show_alignment: bool = False,
+    show_source: bool = False,
+    separator: str = " ",
 ) -> str:
     """Return the output of a word: ``word<TAB>phones``, a line each, with its line ends.
 
     Further columns follow a tab each: the probability with ``n_best`` above one, then the
-    alignment with ``show_alignment``, then the source with ``show_source``.
+    alignment with ``show_alignment``, then the source with ``show_source``. ``separator`` stands
+    between the phones.
     """
     # A tab or line end inside a word would make two columns or lines of it.
     word = answer.word.translate({ord("\t"): " ", ord("\r"): " ", ord("\n"): " "})
@@ -143,7 +149,7 @@ def format_lines(
         ranked += answer.alternatives
     lines = []
     for choice in ranked:
-        columns = [word, " ".join(choice.phones)]
+        columns = [word, separator.join(choice.phones)]
         if n_best > 1:
             columns.append(f"{choice.probability:.6f}")
         if show_alignment:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from grapheme_to_phoneme.constants import GRAPHEME_TO_PHONEME
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.metadata import ModelLanguage
 from grapheme_to_phoneme.lexicon.catalogues import locate
+from grapheme_to_phoneme.lexicon.direction import is_reverse, reverse_parts
 from grapheme_to_phoneme.lexicon.downloading import obtain_parts
 from grapheme_to_phoneme.lexicon.entries import Entry, group_by_spelling, ungroup
 from grapheme_to_phoneme.lexicon.multilingual import (
@@ -50,6 +52,8 @@ class LexiconData:
         normalization: what spellings went through, for prediction to do the same.
         languages: of a model of several, what its languages are; spellings begin with their
             tags.
+        direction: what is learnt; in ``phoneme-to-grapheme`` the entries' spellings stand for
+            phones, by ``normalization.symbols``, and their phones are letters.
     """
 
     train: list[Entry]
@@ -60,6 +64,7 @@ class LexiconData:
     notation: str
     normalization: Normalization
     languages: tuple[ModelLanguage, ...] = ()
+    direction: str = GRAPHEME_TO_PHONEME
 
 
 def load_data(config: DictConfig) -> LexiconData:
@@ -72,19 +77,25 @@ def load_data(config: DictConfig) -> LexiconData:
     languages, whose spellings have the tags of their languages in front.
 
     Args:
-        config: the whole configuration; ``data``, ``preprocessing`` and ``storage`` are used.
+        config: the whole configuration; ``data``, ``preprocessing``, ``direction`` and ``storage``
+            are used.
 
     Raises:
         UserError: if a file is missing or malformed, or a word is in two parts, or if
             ``data.language`` names no single lexicon.
     """
     if config.data.source == SEVERAL_LANGUAGES:
+        if is_reverse(config.direction):
+            raise UserError("a model of several languages pronounces: leave direction= out")
         return _load_languages(config)
     locate(config)
     parts = _load_prepared(config) if config.data.source == "download" else _load_files(config)
     hashes = {name: split_sha256(part) for name, part in parts.items()}
+    normalization = build_normalization(config)
     if config.data.source == "download":
         check_split_hashes(config, hashes)
+    if is_reverse(config.direction):
+        parts, normalization = reverse_parts(parts)
     return LexiconData(
         train=parts["train"],
         dev=parts["dev"],
@@ -92,7 +103,8 @@ def load_data(config: DictConfig) -> LexiconData:
         hashes=hashes,
         language=config.data.language,
         notation=config.data.notation,
-        normalization=build_normalization(config),
+        normalization=normalization,
+        direction=config.direction,
     )
 
 

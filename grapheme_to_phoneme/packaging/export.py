@@ -17,7 +17,11 @@ import onnxruntime
 import torch
 from omegaconf import DictConfig
 
-from grapheme_to_phoneme.constants import DISTRIBUTION_NAME, VARIANTS_DIRECTORY
+from grapheme_to_phoneme.constants import (
+    DISTRIBUTION_NAME,
+    GRAPHEME_TO_PHONEME,
+    VARIANTS_DIRECTORY,
+)
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.metadata import ModelLanguage, ModelMetadata
 from grapheme_to_phoneme.inference.pronouncer import Pronouncer
@@ -282,6 +286,7 @@ def _metadata(module: PronunciationModule, precision: str) -> ModelMetadata:
         training=facts["training"],
         precision=precision,
         languages=tuple(map(ModelLanguage.from_dict, facts.get("languages", ()))),
+        direction=facts.get("direction", GRAPHEME_TO_PHONEME),
     )
 
 

@@ -218,6 +218,7 @@ def _card(package: Path) -> str | None:
 def _model_arguments(model: Path, scoring: DictConfig) -> Iterator[dict[str, Any]]:
     """Give what MLflow wants to know of a model, with files that go away afterwards."""
     metadata = Pronouncer(model, threads=1).metadata
+    metadata.require_pronunciations("MLflow")
     with TemporaryDirectory(prefix="g2p-") as folder:
         # MLflow takes paths for addresses, in which `#` and `%` mean something.
         copy = Path(folder) / MLFLOW_ARTIFACT

@@ -134,6 +134,8 @@ def _write(
     target: Path,
     lexicon: dict[str, list[tuple[str, ...]]] | None = None,
 ) -> None:
+    # What a package says of its model, and the lexicon in it, are of pronunciations.
+    metadata.require_pronunciations("a package")
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -162,6 +162,7 @@ def export_repository(model: Path, settings: DictConfig, backend: str) -> Reposi
         raise UserError(f"unknown backend '{backend}': choose {' or '.join(BACKENDS)}")
     file = model_file(model)
     pronouncer = Pronouncer(model, threads=1)
+    pronouncer.metadata.require_pronunciations("Triton")
     words = warm_up_words(pronouncer.metadata)
     pronouncer.pronounce(words.values(), source=SOURCE_MODEL)
     path = Path(settings.repository)

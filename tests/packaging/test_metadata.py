@@ -55,6 +55,7 @@ def test_description_is_readable_json() -> None:
         "package_version",
         "training",
         "precision",
+        "direction",
     }
     assert "ß" in properties[DESCRIPTION_PROPERTY]
 
@@ -139,3 +140,12 @@ def test_languages_of_a_model_of_several() -> None:
     assert METADATA.find_language("DE-at") is None
     with pytest.raises(UserError, match="it is of de-AT"):
         METADATA.find_language("ita")
+
+
+def test_model_that_spells_is_refused_where_pronunciations_are_needed() -> None:
+    METADATA.require_pronunciations("this")
+    spelling = replace(METADATA, direction="phoneme-to-grapheme")
+    assert spelling.spells and not METADATA.spells
+    assert ModelMetadata.from_properties(spelling.to_properties(), "model") == spelling
+    with pytest.raises(UserError, match="this needs a model that pronounces"):
+        spelling.require_pronunciations("this")

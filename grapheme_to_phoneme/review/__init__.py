@@ -1,0 +1,1 @@
+"""Review of a lexicon: which of its entries models of the others would not have said."""

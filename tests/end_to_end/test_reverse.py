@@ -1,0 +1,151 @@
+"""A model that spells, from the command line."""
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+import yaml
+
+from grapheme_to_phoneme import Pronouncer
+from grapheme_to_phoneme.errors import UserError
+from grapheme_to_phoneme.inference.metadata import DESCRIPTION_PROPERTY
+from grapheme_to_phoneme.lexicon.writing import write_tsv
+from tests.conftest import TINY_MODEL_OVERRIDES, TinyLexicon, run_g2p
+from tests.test_commands import check_refused
+
+TRAIN_WORDS, DEV_WORDS = 2500, 300
+#: Of letters; what has not learnt to spell comes to more than 70.
+WORST_PER = 45.0
+
+
+@pytest.fixture(scope="module")
+def run(tiny_lexicon: TinyLexicon, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of a tiny training in reverse; the folder above its ``runs`` is the command's."""
+    folder = tmp_path_factory.mktemp("reverse")
+    write_tsv(folder / "train.tsv", tiny_lexicon.train[:TRAIN_WORDS])
+    write_tsv(folder / "dev.tsv", tiny_lexicon.dev[:DEV_WORDS])
+    completed = run_g2p(
+        "train",
+        "direction=phoneme-to-grapheme",
+        "data=lexicon",
+        "data.train_path=train.tsv",
+        "data.dev_path=dev.tsv",
+        "data.notation=arpabet",
+        *TINY_MODEL_OVERRIDES,
+        "trainer.lightning.max_epochs=4",
+        "trainer.batches.letters_per_batch=512",
+        "logger=none",
+        "export.parity_words=50",
+        "export.parity_batch_sizes=[1,16]",
+        "paths.run_dir=runs/reverse",
+        cwd=folder,
+    )
+    assert completed.returncode == 0, completed.stderr.decode()
+    said = completed.stderr.decode()
+    assert "entries sound like words of the training part and are left out" in said
+    assert said.splitlines()[-1].startswith("try it: g2p infer --model runs/reverse/model.onnx '")
+    return folder / "runs" / "reverse"
+
+
+def test_it_learns_to_spell(run: Path) -> None:
+    metrics = yaml.safe_load((run / "metrics.yaml").read_text())
+    assert 0 < metrics["words"] <= DEV_WORDS
+    assert metrics["per"] < WORST_PER
+
+
+def test_metadata_says_the_direction(run: Path) -> None:
+    properties = {item.key: item.value for item in onnx.load(run / "model.onnx").metadata_props}
+    description = json.loads(properties[DESCRIPTION_PROPERTY])
+    assert description["direction"] == "phoneme-to-grapheme"
+    assert "AY" in description["normalization"]["symbols"]
+    assert set("abcdefghijklmnopqrstuvwxyz") >= set(description["phones"]) - {"'", "-", "."}
+
+
+def test_spellings(run: Path) -> None:
+    pronouncer = Pronouncer(run / "model.onnx")
+    said = ["K AE T", "N AY T", " s  t "]
+    answers = pronouncer.pronounce(said)
+    assert [answer.word for answer in answers] == said
+    completed = run_g2p("infer", "--model", run / "model.onnx", *said)
+    assert completed.stdout.decode() == "".join(
+        f"{answer.word}\t{''.join(answer.phones)}\n" for answer in answers
+    )
+    (best,) = pronouncer.pronounce(["K AE T"], with_alignment=True)
+    assert [phone for phone, _ in best.alignment] == ["K", "AE", "T"]
+    assert sum((letters for _, letters in best.alignment), ()) == best.phones
+
+
+def test_several_spellings_with_their_alignment(run: Path) -> None:
+    flags = ("--n-best", "2", "--show-alignment")
+    completed = run_g2p("infer", "--model", run / "model.onnx", "N AY T", *flags)
+    lines = [line.split("\t") for line in completed.stdout.decode().splitlines()]
+    assert len(lines) == 2
+    for word, spelling, probability, alignment in lines:
+        assert word == "N AY T" and spelling.isalpha() and 0 < float(probability) <= 1
+        letters = [pair.partition("→")[2] for pair in alignment.split()]
+        assert "".join(letters).replace("+", "").replace("_", "") == spelling
+
+
+def test_unknown_phones_are_told(run: Path) -> None:
+    completed = run_g2p("infer", "--model", run / "model.onnx", "K XX T")
+    assert completed.returncode == 4
+    assert "'K XX T': the model does not know 'X'" in completed.stderr.decode()
+
+
+def test_wrong_spellings_are_counted(run: Path) -> None:
+    folder = run.parent.parent
+    metrics = yaml.safe_load((run / "metrics.yaml").read_text())
+    arguments = ("data=lexicon", "data.train_path=train.tsv", "data.dev_path=dev.tsv")
+    completed = run_g2p("evaluate", "--model", "runs/reverse/model.onnx", *arguments, cwd=folder)
+    assert completed.returncode == 0, completed.stderr.decode()
+    score = yaml.safe_load((run / "evaluation-dev.yaml").read_text())
+    for name in ("words", "wrong_words", "phone_errors"):
+        assert score[name] == metrics[name]
+
+
+def test_homophones_are_right_answers(run: Path) -> None:
+    (answer,) = Pronouncer(run / "model.onnx").pronounce(["K AE T"])
+    folder = run.parent.parent
+    spelling = "".join(answer.phones)
+    (folder / "one.tsv").write_text(f"kkatt\tK AE T\n{spelling}\tK AE T\n")
+    completed = run_g2p(
+        "evaluate", "--model", "runs/reverse/model.onnx", "--lexicon", "one.tsv", cwd=folder
+    )
+    assert completed.returncode == 0, completed.stderr.decode()
+    score = yaml.safe_load((run / "evaluation-lexicon-one.yaml").read_text())
+    assert (score["words"], score["wrong_words"]) == (1, 0)
+
+
+def test_export_writes_the_model_anew(run: Path) -> None:
+    before = Pronouncer(run / "model.onnx").metadata
+    completed = run_g2p("export", "--run", "runs/reverse", cwd=run.parent.parent)
+    assert completed.returncode == 0, completed.stderr.decode()
+    assert Pronouncer(run / "model.onnx").metadata == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("infer", "--model", "runs/reverse/model.onnx", "--notation", "ipa", "K"),
+        ("infer", "--model", "runs/reverse/model.onnx", "--dictionary", "train.tsv", "K"),
+        ("package", "--run", "runs/reverse"),
+        ("demo", "--model", "runs/reverse/model.onnx"),
+        ("export-triton", "--model", "runs/reverse/model.onnx"),
+        ("serve", "mlflow", "--model", "runs/reverse/model.onnx", "serve.port=0"),
+    ],
+    ids=["notation", "dictionary", "package", "demo", "triton", "mlflow"],
+)
+def test_what_needs_pronunciations_is_refused(run: Path, arguments: tuple[str, ...]) -> None:
+    completed = run_g2p(*arguments, cwd=run.parent.parent)
+    check_refused(completed, "needs a model that pronounces", "phoneme-to-grapheme")
+
+
+def test_review_is_of_pronunciations(run: Path) -> None:
+    arguments = ("review-lexicon", "train.tsv", "direction=phoneme-to-grapheme")
+    check_refused(run_g2p(*arguments, cwd=run.parent.parent), "judges pronunciations")
+
+
+def test_dictionary_of_the_library_is_refused(run: Path) -> None:
+    with pytest.raises(UserError, match="a dictionary needs a model that pronounces"):
+        Pronouncer(run / "model.onnx", dictionary={"K": [("c",)]})
