@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -29,7 +29,6 @@ from grapheme_to_phoneme.errors import MissingDependencyError, UserError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from grapheme_to_phoneme.inference.base import BasePronouncer
     from grapheme_to_phoneme.inference.metadata import ModelMetadata
 
 LOGGER = logging.getLogger(__name__)
@@ -41,13 +40,14 @@ FIRE_SEPARATOR = "\x1f"
 RESUME = "resume="
 
 #: Flags that take a whole number.
-NUMBERS = ("n_best", "beam_size", "threads", "port")
+NUMBERS = ("n_best", "beam_size", "threads", "port", "workers")
 
 #: Flags that need no value.
 SWITCHES = (
     "filtered",
     "multirun",
     "open",
+    "resume",
     "segment",
     "show_alignment",
     "show_arguments",
@@ -355,6 +355,9 @@ class Commands:
         language: str = "",
         show_alignment: str = "",
         show_source: str = "",
+        resume: str = "",
+        workers: str = "",
+        engine: str = "",
         overrides: str = "",
         **unknown: str,
     ) -> None:
@@ -379,6 +382,9 @@ class Commands:
             show_alignment: add a column, such as x→K+S e→_: each letter and the phones that it
                 gave, "_" for none; needs no value.
             show_source: add a last column, dictionary, lexicon or model; needs no value.
+            resume: go on with an output that was interrupted; needs no value.
+            workers: processes that answer at the same time, in the same order.
+            engine: ray answers on a Ray cluster, local, the default, on this machine.
             overrides: further settings, separated by spaces: "infer.longest_word=64".
         """
         given = {
@@ -394,6 +400,9 @@ class Commands:
             "language": language,
             "show_alignment": show_alignment,
             "show_source": show_source,
+            "resume": resume,
+            "workers": workers,
+            "engine": engine,
         }
         flags = _as_overrides("infer", given)
         config = _compose("infer", overrides.split(), unknown, "prediction", flags)
@@ -710,36 +719,28 @@ def _references(
 
 
 def _infer(config: "DictConfig", words: tuple[str, ...]) -> int:
+    from grapheme_to_phoneme.bulk import job
     from grapheme_to_phoneme.inference import word_lists
 
     settings = config.infer
-    source = settings.input
-    if words and source is not None:
+    if words and settings.input is not None:
         raise UserError("give words or --input, not both")
-    if not words and source is None:
+    if not words and settings.input is None:
         if sys.stdin.isatty():
             raise UserError("give words, or --input FILE with a word a line: g2p infer tensor")
-        source = word_lists.STANDARD_STREAM
-    if source not in (None, word_lists.STANDARD_STREAM) and not Path(source).exists():
-        _fetch_example(source)
-    pronouncer = _load_pronouncer(config)
-    report = word_lists.Report(settings.report_limit)
-    with word_lists.open_output(settings.output) as write:
-        arguments = (
-            settings.n_best,
-            settings.beam_size,
-            settings.words_per_batch,
-            report,
-            settings.show_alignment,
-            settings.show_source,
-        )
-        if source is None:
-            word_lists.pronounce_stream(pronouncer, words, write, *arguments)
+        settings.input = word_lists.STANDARD_STREAM
+    if settings.model is not None and settings.server is not None:
+        raise UserError("give --model or --server, not both")
+    if settings.engine == "ray":
+        _require("ray", "ray")
+    if settings.input not in (None, word_lists.STANDARD_STREAM):
+        _fetch_example(settings.input)
+    is_remote = settings.server is not None
+    with nullcontext() if is_remote else _available_model(config, settings.model) as model:
+        if words:
+            report = job.pronounce_words(settings, model, words)
         else:
-            with word_lists.open_input(source) as file:
-                lines = word_lists.read_words(file, settings.longest_line)
-                shown = _with_progress(lines, settings.output)
-                word_lists.pronounce_stream(pronouncer, shown, write, *arguments)
+            report = job.pronounce_list(settings, model)
     for word, characters in report.unknown:
         LOGGER.warning(
             "'%s': the model does not know %s",
@@ -839,75 +840,16 @@ def _demo(config: "DictConfig") -> None:
     server.serve(files, settings.host, settings.port, announce)
 
 
-def _load_pronouncer(config: "DictConfig") -> "BasePronouncer":
-    """Load the model, or find the server, and the user's dictionary where there is one."""
-    settings = config.infer
-    pronouncer = _load_model(config) if settings.server is None else _find_server(settings)
-    if settings.language is None:
-        # A model of several languages says so before anything is written.
-        pronouncer.metadata.require_one_language("--language")
-    if settings.dictionary is not None:
-        from grapheme_to_phoneme.lexicon.entries import group_by_spelling
-        from grapheme_to_phoneme.lexicon.reading import read_lexicon
-
-        # The model file says how spellings are normalised, so it is read first.
-        entries = read_lexicon(
-            Path(str(settings.dictionary)), normalization=pronouncer.normalization
-        )
-        pronouncer.use_dictionary(group_by_spelling(entries))
-    return pronouncer
-
-
-def _load_model(config: "DictConfig") -> "BasePronouncer":
-    from grapheme_to_phoneme.inference.pronouncer import Pronouncer
-
-    settings = config.infer
-    with _available_model(config, settings.model) as path:
-        return Pronouncer(
-            path,
-            settings.threads,
-            settings.letters_per_batch,
-            settings.longest_word,
-            use_lexicon=settings.use_lexicon,
-            notation=settings.notation,
-            language=settings.language,
-        )
-
-
-def _find_server(settings: "DictConfig") -> "BasePronouncer":
-    """Return the model of a running server."""
-    from grapheme_to_phoneme.serving.triton_client import RemotePronouncer
-
-    if settings.model is not None:
-        raise UserError("give --model or --server, not both")
-    return RemotePronouncer(
-        settings.server,
-        settings.server_model,
-        settings.server_timeout_s,
-        settings.longest_word,
-        use_lexicon=settings.use_lexicon,
-        notation=settings.notation,
-        language=settings.language,
-    )
-
-
 def _fetch_example(source: str) -> None:
     """Make the example word list where that is what is asked for and not there yet."""
+    if Path(source).exists():
+        return
     from grapheme_to_phoneme.configuration import compose_config
     from grapheme_to_phoneme.lexicon.preprocessing import ensure_example
 
     config = compose_config([])
     if Path(source) == Path(config.preprocessing.example.words_path):
         ensure_example(config)
-
-
-def _with_progress(lines: Iterable[str], output: str) -> Iterable[str]:
-    """Show words and words per second while answers go to a file and somebody watches."""
-    if output == "-" or not sys.stderr.isatty():
-        return lines
-    from tqdm import tqdm
-
-    return tqdm(lines, unit=" words", unit_scale=True, dynamic_ncols=True)
 
 
 def _log_to_file(path: Path) -> None:

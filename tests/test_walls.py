@@ -18,7 +18,7 @@ PACKAGE = REPOSITORY / PACKAGE_NAME
 # What inference may share with the other rooms.
 SHARED_VOCABULARY = {"constants", "errors", "normalization", "notation"}
 
-HEAVY = {"torch", "lightning", "mlflow", "dvc", "matplotlib", "onnx"}
+HEAVY = {"torch", "lightning", "mlflow", "dvc", "matplotlib", "onnx", "ray"}
 NETWORK_LIBRARIES = HEAVY | {"onnxruntime", "numpy"}
 
 # Runs the command in a fresh interpreter and tells what it had loaded when it ended.

@@ -1,8 +1,9 @@
-"""Pronounces word lists of any size: a line in, a line out, in constant memory."""
+"""Words as lines: reads word lists of any size, and writes answers as lines."""
 
+import hashlib
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,8 @@ from grapheme_to_phoneme.inference.base import (
 #: Stands for standard input or output.
 STANDARD_STREAM = "-"
 
-#: Characters of the words that are held in memory, give or take a word.
-CHARACTERS_PER_BATCH = 2**19
+#: Bytes read at a time of what was answered before an interruption.
+BYTES_PER_READ = 2**20
 
 #: Stands for no phone, and for white space in a spelling, where alignments are shown.
 SILENT = "_"
@@ -30,12 +31,48 @@ VISIBLE_SPACE = "␣"
 UNDECODABLE = "surrogateescape"
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What is asked about every word, and what its lines show.
+
+    Attributes:
+        n_best: pronunciations per word, one line each.
+        beam_size: see :meth:`BasePronouncer.pronounce`.
+        show_alignment: see :func:`format_lines`.
+        show_source: see :func:`format_lines`.
+    """
+
+    n_best: int = 1
+    beam_size: int | None = None
+    show_alignment: bool = False
+    show_source: bool = False
+
+
+#: The lines of a word with their line ends, and the characters that the model does not know.
+Answer = tuple[bytes, tuple[str, ...]]
+
+
+def answer_words(pronouncer: BasePronouncer, words: Sequence[str], layout: Layout) -> list[Answer]:
+    """Return the answers to words, in their order."""
+    separator = "" if pronouncer.metadata.spells else " "
+    answers = pronouncer.pronounce(words, layout.n_best, layout.beam_size, layout.show_alignment)
+    return [
+        (
+            format_lines(
+                answer, layout.n_best, layout.show_alignment, layout.show_source, separator
+            ).encode("utf-8", UNDECODABLE),
+            tuple(dict.fromkeys(answer.unknown_characters)),
+        )
+        for answer in answers
+    ]
+
+
 @dataclass
 class Report:
     """What happened to a word list.
 
     Attributes:
-        words: lines answered.
+        words: words answered.
         unknown: words with characters that the model does not know, and those characters;
             only the first ``limit`` of them.
         unknown_count: number of such words.
@@ -47,86 +84,87 @@ class Report:
     unknown: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     unknown_count: int = 0
 
-    def add(self, pronunciation: Pronunciation) -> None:
+    def add(self, word: str, unknown_characters: tuple[str, ...]) -> None:
         """Count one answer."""
         self.words += 1
-        if pronunciation.unknown_characters:
+        if unknown_characters:
             self.unknown_count += 1
             if len(self.unknown) < self.limit:
-                characters = tuple(dict.fromkeys(pronunciation.unknown_characters))
-                self.unknown.append((pronunciation.word, characters))
+                self.unknown.append((word, unknown_characters))
 
 
-def read_words(file: BinaryIO, longest_line: int) -> Iterator[str]:
-    """Yield the words of a file, one a line, without line ends and a byte order mark.
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a word list is read.
+
+    Attributes:
+        bytes_read: bytes from its beginning.
+        sha256: the hash of those bytes, in hexadecimal.
+    """
+
+    bytes_read: int
+    sha256: str
+
+
+class WordReader:
+    """Iterates over the words of a file, one a line, without line ends and a byte order mark.
 
     Invalid UTF-8 is kept as lone surrogates. Of a line with more than ``longest_line`` bytes
-    only the beginning is kept, so that no file can fill the memory.
-
-    Raises:
-        UserError: if reading fails on the way.
-    """
-    is_first = True
-    while line := _read_line(file, longest_line):
-        rest = line
-        while len(rest) == longest_line and not rest.endswith(b"\n"):
-            rest = _read_line(file, longest_line)
-        if is_first:
-            line = line.removeprefix(b"\xef\xbb\xbf")
-            is_first = False
-        yield line.rstrip(b"\r\n").decode("utf-8", UNDECODABLE)
-
-
-def _read_line(file: BinaryIO, longest_line: int) -> bytes:
-    try:
-        return file.readline(longest_line)
-    except OSError as error:
-        raise UserError(f"cannot read the input: {error.strerror}") from error
-
-
-def pronounce_stream(
-    pronouncer: BasePronouncer,
-    words: Iterable[str],
-    write: Callable[[str], object],
-    n_best: int,
-    beam_size: int | None,
-    words_per_batch: int,
-    report: Report,
-    show_alignment: bool = False,
-    show_source: bool = False,
-) -> None:
-    """Pronounce words batch by batch and write a line for each, in their order.
+    only the beginning is kept, so that no file can fill the memory. Iterating raises
+    ``UserError`` if reading fails on the way.
 
     Args:
-        pronouncer: the model.
-        words: the words; they are taken as they are needed.
-        write: takes a finished line with its line end.
-        n_best: pronunciations per word, one line each.
-        beam_size: see :meth:`BasePronouncer.pronounce`.
-        words_per_batch: words held in memory.
-        report: counts the answers.
-        show_alignment: see :func:`format_lines`.
-        show_source: see :func:`format_lines`.
+        file: the file, at its beginning.
+        longest_line: in bytes.
     """
-    separator = "" if pronouncer.metadata.spells else " "
-    for batch in _batches(words, words_per_batch):
-        for answer in pronouncer.pronounce(batch, n_best, beam_size, show_alignment):
-            report.add(answer)
-            write(format_lines(answer, n_best, show_alignment, show_source, separator))
 
+    def __init__(self, file: BinaryIO, longest_line: int) -> None:
+        self._file = file
+        self._longest_line = longest_line
+        self._bytes_read = 0
+        self._hash = hashlib.sha256()
 
-def _batches(words: Iterable[str], words_per_batch: int) -> Iterator[list[str]]:
-    """Divide words into lists; few of them where they are so long as to fill the memory."""
-    batch: list[str] = []
-    characters = 0
-    for word in words:
-        batch.append(word)
-        characters += len(word)
-        if len(batch) == words_per_batch or characters >= CHARACTERS_PER_BATCH:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
+    @property
+    def position(self) -> Position:
+        """The position after the word that was given last."""
+        return Position(self._bytes_read, self._hash.hexdigest())
+
+    def skip_to(self, position: Position) -> None:
+        """Go on after the word that was given last when ``position`` was taken.
+
+        Raises:
+            UserError: if the file had other bytes then, or if reading fails.
+        """
+        while remaining := position.bytes_read - self._bytes_read:
+            if not self._take(self._file.read, min(remaining, BYTES_PER_READ)):
+                break
+        if self.position != position:
+            raise UserError(
+                "the input is not what the interrupted run read: "
+                "give it the same input, or begin anew without --resume"
+            )
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self._read_line():
+            rest = line
+            is_first = self._bytes_read == len(line)
+            while len(rest) == self._longest_line and not rest.endswith(b"\n"):
+                rest = self._read_line()
+            if is_first:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            yield line.rstrip(b"\r\n").decode("utf-8", UNDECODABLE)
+
+    def _read_line(self) -> bytes:
+        return self._take(self._file.readline, self._longest_line)
+
+    def _take(self, read: Callable[[int], bytes], size: int) -> bytes:
+        try:
+            content = read(size)
+        except OSError as error:
+            raise UserError(f"cannot read the input: {error.strerror}") from error
+        self._bytes_read += len(content)
+        self._hash.update(content)
+        return content
 
 
 def format_lines(
@@ -184,47 +222,6 @@ def open_input(path: str) -> Iterator[BinaryIO]:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     with file:
         yield file
-
-
-@contextmanager
-def open_output(path: str) -> Iterator[Callable[[str], object]]:
-    """Open the output, or standard output for ``-``; give what writes a line to it.
-
-    A file appears under its name when it is whole; before, ``.partial`` is added to it.
-
-    Raises:
-        UserError: if the file cannot be written.
-    """
-    if path == STANDARD_STREAM:
-        yield lambda line: sys.stdout.buffer.write(line.encode("utf-8", UNDECODABLE))
-        sys.stdout.buffer.flush()
-        return
-    target = Path(path)
-    if target.is_dir():
-        raise UserError(f"cannot write {path}: it is a folder")
-    partial = target.with_name(target.name + ".partial")
-    try:
-        file = partial.open("w", encoding="utf-8", errors=UNDECODABLE, newline="")
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-    def write(line: str) -> None:
-        try:
-            file.write(line)
-        except OSError as error:
-            raise _unwritable(path, error) from error
-
-    with file:
-        yield write
-        try:
-            file.close()
-            partial.replace(target)
-        except OSError as error:
-            raise _unwritable(path, error) from error
-
-
-def _unwritable(path: str, error: OSError) -> UserError:
-    return UserError(f"cannot write {path}: {error.strerror}")
 
 
 def describe_character(character: str) -> str:
