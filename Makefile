@@ -7,6 +7,7 @@ BIN := .venv/bin
 POETRY := scripts/setup_environment.sh poetry
 QUICK_RUN := runs/quickstart
 MODEL := $(QUICK_RUN)/model.onnx
+MODELS := $(MODEL)
 # The end-to-end test leaves its model here, for the check of the wheel.
 TEST_MODEL := build/tiny_model.onnx
 # Nothing a target starts reports to its makers or asks the network for news.
@@ -60,6 +61,11 @@ lock: ## write poetry.lock anew after a change of pyproject.toml; LOCK_ARGS=--re
 	  exit 1; \
 	fi
 
+.PHONY: benchmark
+benchmark: setup ## measure models beside what people use now; make benchmark MODELS="runs/mine/model.onnx runs/other/model.onnx"
+	$(BIN)/g2p preprocess
+	$(BIN)/python -m benchmarks.comparison $(MODELS) $(ARGS)
+
 .PHONY: benchmark-serve
 benchmark-serve: setup ## measure a model in Triton; make benchmark-serve MODEL=runs/mine/model.onnx
 	$(BIN)/python -m benchmarks.serving --model $(MODEL) $(ARGS)
@@ -67,8 +73,8 @@ benchmark-serve: setup ## measure a model in Triton; make benchmark-serve MODEL=
 .PHONY: clean
 clean: ## remove what was built and cached; .venv, data and runs stay
 	rm -rf build dist .pytest_cache .hypothesis
-	find . \( -name .venv -o -name .poetry -o -name .git \) -prune -o -type d -name __pycache__ -exec rm -rf {} +
+	find . \( -name .venv -o -name .poetry -o -name .benchmark -o -name .git \) -prune -o -type d -name __pycache__ -exec rm -rf {} +
 
 .PHONY: distclean
-distclean: clean ## also remove the environments .venv and .poetry, and .triton
-	rm -rf .venv .poetry .triton
+distclean: clean ## also remove the environments .venv and .poetry, .triton and .benchmark
+	rm -rf .venv .poetry .triton .benchmark

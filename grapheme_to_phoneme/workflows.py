@@ -103,6 +103,8 @@ def train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> 
         UserError: if the data or the configuration does not allow a training.
     """
     save_config(config, overrides, run_directory)
+    # The log's first line, from which its learning curve counts the seconds.
+    LOGGER.info("training in %s", run_directory)
     state = git_state()
     data = load_data(config)
     lessons = _take_lessons(config, data, run_directory, state)

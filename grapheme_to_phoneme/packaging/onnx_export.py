@@ -132,7 +132,7 @@ def assemble(parts: Parts, alphabets: Alphabets, metadata: ModelMetadata) -> Mod
         *_letter_ids(alphabets),
         *parts.preparation.graph.node,
         *initial_beam(parts.state_size),
-        _search_scan(parts.step, parts.state_size),
+        *_search_scan(parts.step, parts.state_size),
         *_trace(),
         *_spell_out(alphabets),
     ]
@@ -275,7 +275,8 @@ def initial_beam(state_size: int) -> list[NodeProto]:
     """The beam before the first letter: one live hypothesis, the others impossible.
 
     From ``letters`` and ``beam_size``, shape (1,), these nodes compute ``first_state``,
-    ``first_previous`` and ``first_scores``, and ``unmoved``, every hypothesis' own place.
+    ``first_previous`` and ``first_scores``, and ``unmoved``, every hypothesis' own place; and
+    ``is_padding``, (batch, length).
     """
     return [
         helper.make_node("Shape", ["letters"], ["batch_size"], start=0, end=1),
@@ -290,6 +291,7 @@ def initial_beam(state_size: int) -> list[NodeProto]:
         helper.make_node("Where", ["is_first", "certain", "impossible"], ["first_row"]),
         helper.make_node("Expand", ["first_row", "beam_shape"], ["first_scores"]),
         helper.make_node("Expand", ["places", "beam_shape"], ["unmoved"]),
+        helper.make_node("Equal", ["letters", "padding"], ["is_padding"]),
     ]
 
 
@@ -300,13 +302,13 @@ def _constant(name: str, values: list[int]) -> NodeProto:
 def search_step(step: ModelProto) -> list[NodeProto]:
     """One letter of the beam search: the same bookkeeping as in ``Network.search``.
 
-    From ``gates``, ``hidden`` and ``letter``, and the beam as ``state``, ``previous`` and
-    ``scores``, these nodes compute ``next_state``, ``chosen`` and ``next_scores``, and the
-    places that the hypotheses grew from, ``source`` and, as an index, ``source_index``.
+    From ``gates``, ``hidden`` and ``outside``, which is true at padding, (batch, 1), and the beam
+    as ``state``, ``previous`` and ``scores``, these nodes compute ``next_state``, ``chosen`` and
+    ``next_scores``, and the places that the hypotheses grew from, ``source`` and, as an index,
+    ``source_index``.
     """
     return [
-        # Of their own, since ONNX infers no shapes from the values of constants further outside.
-        _constant("hypothesis_axis", [1]),
+        # Of its own, since ONNX infers no shapes from the values of constants further outside.
         _constant("last_axis", [2]),
         *step.graph.node,
         helper.make_node("Unsqueeze", ["scores", "last_axis"], ["scores_column"]),
@@ -317,8 +319,6 @@ def search_step(step: ModelProto) -> list[NodeProto]:
         helper.make_node("Div", ["found", "answers"], ["found_source"]),
         helper.make_node("Mod", ["found", "answers"], ["found_answer"]),
         helper.make_node("Add", ["found_answer", "one"], ["found_chunk"]),
-        helper.make_node("Equal", ["letter", "padding"], ["is_outside"]),
-        helper.make_node("Unsqueeze", ["is_outside", "hypothesis_axis"], ["outside"]),
         helper.make_node("Unsqueeze", ["outside", "last_axis"], ["outside_state"]),
         helper.make_node("Where", ["outside", "unmoved", "found_source"], ["source"]),
         helper.make_node("Where", ["outside", "start", "found_chunk"], ["chosen"]),
@@ -329,11 +329,15 @@ def search_step(step: ModelProto) -> list[NodeProto]:
     ]
 
 
-def _search_scan(step: ModelProto, state_size: int) -> NodeProto:
+def _search_scan(step: ModelProto, state_size: int) -> list[NodeProto]:
     """The beam search, letter by letter."""
+    # What a letter gets has an axis for the hypotheses: made here, and not for every letter.
+    by_letter = {
+        "all_gates": "gates_by_letter",
+        "all_hidden": "hidden_by_letter",
+        "is_padding": "outside_by_letter",
+    }
     nodes = [
-        helper.make_node("Unsqueeze", ["letter_gates", "one"], ["gates"]),
-        helper.make_node("Unsqueeze", ["letter_hidden", "one"], ["hidden"]),
         *search_step(step),
         helper.make_node("Identity", ["chosen"], ["chosen_out"]),
     ]
@@ -347,9 +351,9 @@ def _search_scan(step: ModelProto, state_size: int) -> NodeProto:
             ),
             helper.make_tensor_value_info("previous", TensorProto.INT64, beam),
             helper.make_tensor_value_info("scores", TensorProto.FLOAT, beam),
-            helper.make_tensor_value_info("letter_gates", TensorProto.FLOAT, ["batch", None]),
-            helper.make_tensor_value_info("letter_hidden", TensorProto.FLOAT, ["batch", None]),
-            helper.make_tensor_value_info("letter", TensorProto.INT64, ["batch"]),
+            helper.make_tensor_value_info("gates", TensorProto.FLOAT, ["batch", 1, None]),
+            helper.make_tensor_value_info("hidden", TensorProto.FLOAT, ["batch", 1, None]),
+            helper.make_tensor_value_info("outside", TensorProto.BOOL, ["batch", 1]),
         ],
         [
             helper.make_tensor_value_info(
@@ -361,14 +365,22 @@ def _search_scan(step: ModelProto, state_size: int) -> NodeProto:
             helper.make_tensor_value_info("source", TensorProto.INT64, beam),
         ],
     )
-    return helper.make_node(
+    scan = helper.make_node(
         "Scan",
-        ["first_state", "first_previous", "first_scores", "all_gates", "all_hidden", "letters"],
+        ["first_state", "first_previous", "first_scores", *by_letter.values()],
         ["last_state", "last_chunk", LOG_PROBABILITIES, "chosen_by_letter", "source_by_letter"],
         num_scan_inputs=3,
         scan_input_axes=[1, 1, 1],
         body=body,
     )
+    return [
+        _constant("beam_axis", [2]),
+        *(
+            helper.make_node("Unsqueeze", [flat, "beam_axis"], [spread])
+            for flat, spread in by_letter.items()
+        ),
+        scan,
+    ]
 
 
 def _trace() -> list[NodeProto]:

@@ -41,6 +41,9 @@ HASH_BASE = 1_000_003
 HASH_LETTER_FACTOR = 7_919
 HASH_FINAL_FACTOR = 48_271
 
+#: Words whose codes are computed together; bounds the memory.
+WORDS_AT_ONCE = 4096
+
 #: Slots of a bucket.
 WAYS = 16
 
@@ -66,18 +69,33 @@ def context_codes(letters: Tensor, windows: Sequence[Window]) -> Tensor:
     """
     length = letters.shape[1]
     reach = max(max(-first, last) for first, last in windows)
+    width = 2 * reach + 1
+    factors, beginnings = _polynomials(windows, reach)
     # Beyond a word all is padding, so that its codes do not depend on the batch around it.
     padded = functional.pad(letters, (reach, reach), value=PADDING_ID) * HASH_LETTER_FACTOR
-    codes: dict[Window, Tensor] = {}
-    for first in {first for first, _ in windows}:
-        farthest = max(last for start, last in windows if start == first)
-        code = torch.full_like(letters, reach + first + 1)
-        # A window's code continues that of the window which begins alike and ends earlier.
-        for last in range(first, farthest + 1):
-            neighbour = padded[:, reach + last : reach + last + length]
-            code = (code * HASH_BASE + neighbour) % HASH_MODULUS
-            codes[first, last] = code
-    return torch.stack([codes[first, last] for first, last in windows], dim=-1)
+    places = torch.arange(length).unsqueeze(-1) + torch.arange(width)
+    around = padded.index_select(1, places.flatten().to(letters.device))
+    # All windows in four operations: what is done for one word alone is counted in operations.
+    terms = around.view(-1, length, 1, width) * factors.to(letters.device)
+    return (terms.sum(dim=-1) + beginnings.to(letters.device)) % HASH_MODULUS
+
+
+def _polynomials(windows: Sequence[Window], reach: int) -> tuple[Tensor, Tensor]:
+    """Return the hashes of windows as sums, by Horner's rule multiplied out.
+
+    Returns:
+        What each neighbour is multiplied by, (windows, 2 * reach + 1), and what tells windows of
+        the same letters apart, (windows,).
+    """
+    factors = torch.zeros(len(windows), 2 * reach + 1, dtype=torch.int64)
+    beginnings = torch.zeros(len(windows), dtype=torch.int64)
+    for i, (first, last) in enumerate(windows):
+        power = 1
+        for place in range(reach + last, reach + first - 1, -1):
+            factors[i, place] = power
+            power = power * HASH_BASE % HASH_MODULUS
+        beginnings[i] = (reach + first + 1) * power % HASH_MODULUS
+    return factors, beginnings
 
 
 def buckets_of(codes: Tensor, buckets: int) -> Tensor:
@@ -252,7 +270,10 @@ def _places(
     rows = 0
     for length, group in by_length.items():
         letters = torch.tensor([alphabets.encode(spelling) for spelling in group])
-        codes.append(context_codes(letters, windows).flatten(end_dim=1).numpy())
+        codes.extend(
+            context_codes(part, windows).flatten(end_dim=1).numpy()
+            for part in letters.split(WORDS_AT_ONCE)
+        )
         for spelling in group:
             given = {
                 (i, alphabets.chunk_ids[chunk])

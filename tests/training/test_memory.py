@@ -10,9 +10,16 @@ from hypothesis import strategies as st
 
 from grapheme_to_phoneme.training import memory as memory_module
 from grapheme_to_phoneme.training.alignment import AlignedEntry
-from grapheme_to_phoneme.training.alphabets import START_ID, Alphabets
-from grapheme_to_phoneme.training.evidence import LEVELS, READ_CHUNKS, SHARE_STEPS
+from grapheme_to_phoneme.training.alphabets import PADDING_ID, START_ID, Alphabets
+from grapheme_to_phoneme.training.evidence import (
+    HASH_MODULUS,
+    LEVELS,
+    READ_CHUNKS,
+    SHARE_STEPS,
+)
 from grapheme_to_phoneme.training.memory import (
+    HASH_BASE,
+    HASH_LETTER_FACTOR,
     MemoryTable,
     context_codes,
     find,
@@ -35,6 +42,20 @@ def lexicons(draw: st.DrawFn) -> list[AlignedEntry]:
         AlignedEntry(spelling, tuple((draw(st.sampled_from(PHONES)),) for _ in spelling))
         for spelling in spellings
     ]
+
+
+def test_codes_are_those_of_horners_rule() -> None:
+    letters = torch.tensor([[1, 2, 3, 28, 5], [30_000, 7, 1, 0, 0]])
+    codes = context_codes(letters, WINDOWS)
+    reach = max(max(-first, last) for first, last in WINDOWS)
+    for row, spelling in enumerate(letters.tolist()):
+        padded = [PADDING_ID] * reach + spelling + [PADDING_ID] * reach
+        for place in range(len(spelling)):
+            for number, (first, last) in enumerate(WINDOWS):
+                code = reach + first + 1
+                for letter in padded[reach + place + first : reach + place + last + 1]:
+                    code = (code * HASH_BASE + letter * HASH_LETTER_FACTOR) % HASH_MODULUS
+                assert codes[row, place, number] == code
 
 
 def context_of(spelling: str, place: int, window: tuple[int, int]) -> str:
