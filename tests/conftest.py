@@ -185,7 +185,7 @@ class TinyRun:
         return self.directory / "checkpoints" / "best.ckpt"
 
     def exported_module(self) -> PronunciationModule:
-        """Return the network of the best checkpoint, with the temperature that the export chose."""
+        """Return the network of the best checkpoint, with the temperature the export chose."""
         module = load_checkpoint(self.checkpoint)
         module.network.cool(Pronouncer(self.float32_model).metadata.training["temperature"])
         return module
@@ -251,6 +251,15 @@ def tiny_run(tiny_lexicon: TinyLexicon, tmp_path_factory: pytest.TempPathFactory
     TINY_MODEL.parent.mkdir(exist_ok=True)
     shutil.copyfile(run.model, TINY_MODEL)
     return run
+
+
+@pytest.fixture(scope="session")
+def stand_in_engine(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What stands in for a TensorRT engine of the tiny run; its run is two folders above."""
+    # It imports this module.
+    from tests.engines import write_engine
+
+    return write_engine(tiny_run, tmp_path_factory.mktemp("engine") / "run")
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ import onnxruntime
 import torch
 from omegaconf import DictConfig
 
-from grapheme_to_phoneme.constants import DISTRIBUTION_NAME, VARIANTS_DIRECTORY
+from grapheme_to_phoneme.constants import CORE_DIRECTORY, DISTRIBUTION_NAME, VARIANTS_DIRECTORY
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.metadata import ModelMetadata
 from grapheme_to_phoneme.inference.pronouncer import Pronouncer
@@ -41,8 +41,6 @@ from grapheme_to_phoneme.training.network import Network
 
 LOGGER = logging.getLogger(__name__)
 
-#: The folder of the networks without strings, beside a model file.
-CORE_DIRECTORY = "core"
 FLOAT32 = "float32"
 INT8 = "int8"
 FLOAT16 = "float16"
