@@ -211,15 +211,17 @@ class Commands:
         """
         flags = _as_overrides("serve", {"model": model})
         config = _compose("export-triton", ("serve=triton", *overrides), unknown, flags=flags)
-        from grapheme_to_phoneme.packaging.triton_repository import export_repository
+        from grapheme_to_phoneme.packaging.triton_repository import export_repository, find_plan
         from grapheme_to_phoneme.serving import triton_engine
 
         settings = config.serve
-        backend = settings.backend
-        if backend == "auto":
-            backend = triton_engine.BACKEND_OF_ENGINE[triton_engine.choose_engine(settings)]
         with _available_model(config, settings.model) as path:
-            export_repository(path, settings, backend)
+            plan = find_plan(path, settings)
+            backend = settings.backend
+            if backend == "auto":
+                engine = triton_engine.choose_engine(settings)
+                backend = triton_engine.choose_backend(settings, engine, plan is not None)
+            export_repository(path, settings, backend, plan)
 
     @SetParseFn(str)
     def register(
@@ -762,15 +764,16 @@ def _serve_mlflow(config: "DictConfig") -> None:
 
 
 def _serve_triton(config: "DictConfig") -> None:
-    from grapheme_to_phoneme.packaging.triton_repository import export_repository
+    from grapheme_to_phoneme.packaging.triton_repository import export_repository, find_plan
     from grapheme_to_phoneme.serving import server_log, triton_engine, triton_server
 
     settings = config.serve
     server_log.use_format(settings.log_format)
     engine = triton_engine.choose_engine(settings)
-    backend = triton_engine.choose_backend(settings, engine)
     with _available_model(config, settings.model) as path:
-        repository = export_repository(path, settings, backend)
+        plan = find_plan(path, settings)
+        backend = triton_engine.choose_backend(settings, engine, plan is not None)
+        repository = export_repository(path, settings, backend, plan)
     triton_server.serve(settings, repository.models, engine)
 
 

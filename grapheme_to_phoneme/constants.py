@@ -31,5 +31,8 @@ SCORE_FILENAME = "metrics.yaml"
 #: The folder of all variants of a model file, beside it.
 VARIANTS_DIRECTORY = "variants"
 
+#: The folder of the networks without strings, beside a model file.
+CORE_DIRECTORY = "core"
+
 #: The artifact of a model in MLflow that is its package's folder, or its model file.
 MLFLOW_ARTIFACT = "package"

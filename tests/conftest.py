@@ -254,6 +254,15 @@ def tiny_run(tiny_lexicon: TinyLexicon, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="session")
+def stand_in_engine(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What stands in for a TensorRT engine of the tiny run; its run is two folders above."""
+    # It imports this module.
+    from tests.engines import write_engine
+
+    return write_engine(tiny_run, tmp_path_factory.mktemp("engine") / "run")
+
+
+@pytest.fixture(scope="session")
 def package_with_lexicon(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny run's package, with the words that it learnt from."""
     folder = tmp_path_factory.mktemp("package_with_lexicon") / "tiny"

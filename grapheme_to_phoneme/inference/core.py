@@ -5,7 +5,7 @@ Whatever runs it, ONNX Runtime, a TensorRT engine or another compiler's program,
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,6 +25,26 @@ LOG_PROBABILITIES = "log_probabilities"
 
 #: What is no letter and gives no phone.
 PADDING = 0
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The shapes of ``letters``, (batch, length), that an engine is made for.
+
+    Attributes:
+        smallest: fewest of each.
+        typical: what it is tuned for.
+        largest: most of each.
+    """
+
+    smallest: tuple[int, int]
+    typical: tuple[int, int]
+    largest: tuple[int, int]
+
+    def pad(self, letters: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return letter ids with as many words and letters of padding as the smallest has."""
+        missing = np.maximum(0, np.array(self.smallest) - letters.shape)
+        return np.pad(letters, [(0, number) for number in missing], constant_values=PADDING)
 
 
 def chunks_to_properties(chunks: Sequence[Sequence[str]]) -> dict[str, str]:
@@ -80,7 +100,10 @@ class CoreAlphabets:
             words: spellings, as :meth:`ModelMetadata.normalize` takes them.
             length: letters at least, 1 in any case: an engine may ask for a fixed number.
         """
-        spellings = [self.metadata.normalize(word) for word in words]
+        return self.encode_spellings(map(self.metadata.normalize, words), length)
+
+    def encode_spellings(self, spellings: Iterable[str], length: int = 0) -> NDArray[np.int64]:
+        """Return what :meth:`encode` does, for spellings in the model's normal form."""
         rows = [
             [self._letter_ids[letter] for letter in spelling if letter in self._letter_ids]
             for spelling in spellings
@@ -89,6 +112,11 @@ class CoreAlphabets:
         for row, ids in zip(letters, rows, strict=True):
             row[: len(ids)] = ids
         return letters
+
+    @cached_property
+    def chunk_texts(self) -> tuple[str, ...]:
+        """What every chunk id says: phones separated by spaces; padding says nothing."""
+        return ("", *map(" ".join, self.chunks))
 
     def decode(self, chunk_ids: NDArray[np.integer]) -> list[tuple[str, ...]]:
         """Return the phones of sequences of chunk ids: (words, letters)."""

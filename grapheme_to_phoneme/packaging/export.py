@@ -18,6 +18,7 @@ import torch
 from omegaconf import DictConfig
 
 from grapheme_to_phoneme.constants import (
+    CORE_DIRECTORY,
     DISTRIBUTION_NAME,
     GRAPHEME_TO_PHONEME,
     VARIANTS_DIRECTORY,
@@ -45,8 +46,6 @@ from grapheme_to_phoneme.training.network import Network
 
 LOGGER = logging.getLogger(__name__)
 
-#: The folder of the networks without strings, beside a model file.
-CORE_DIRECTORY = "core"
 FLOAT32 = "float32"
 INT8 = "int8"
 FLOAT16 = "float16"

@@ -5,16 +5,13 @@ So a description lies beside each one, which also holds the model's alphabets: t
 all that it takes to pronounce words.
 """
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
 
 from grapheme_to_phoneme.errors import MissingDependencyError, UserError
 from grapheme_to_phoneme.inference.core import (
@@ -22,89 +19,12 @@ from grapheme_to_phoneme.inference.core import (
     LETTERS,
     LOG_PROBABILITIES,
     CoreAlphabets,
+    Profile,
 )
-
-#: Added to an engine's name for its description.
-DESCRIPTION_SUFFIX = ".yaml"
+from grapheme_to_phoneme.packaging.engine_description import EngineDescription, read_description
 
 #: The first version with all that is used here: before, strongly typed networks had gaps.
 LEAST_VERSION = (10, 12)
-
-
-@dataclass(frozen=True)
-class Profile:
-    """The shapes of ``letters``, (batch, length), that an engine is made for.
-
-    Attributes:
-        smallest: fewest of each.
-        typical: what it is tuned for.
-        largest: most of each.
-    """
-
-    smallest: tuple[int, int]
-    typical: tuple[int, int]
-    largest: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class EngineDescription:
-    """What lies beside an engine.
-
-    Attributes:
-        plan_sha256: hash of the engine's file.
-        core_sha256: hash of the core network that it was built from.
-        tensorrt_version: the only version of TensorRT that can load it.
-        gpu: the only model of GPU that it runs on.
-        profile: the shapes that it takes.
-        agreement: share of the sample's words whose phones were ONNX Runtime's, when checked.
-        worst_difference: of the log probabilities, where the phones were the same.
-        properties: the metadata properties of the core network.
-    """
-
-    plan_sha256: str
-    core_sha256: str
-    tensorrt_version: str
-    gpu: str
-    profile: Profile
-    agreement: float
-    worst_difference: float
-    properties: dict[str, str]
-
-    def write(self, engine: Path) -> None:
-        """Write the description of the engine in the file ``engine``."""
-        OmegaConf.save(OmegaConf.create(asdict(self)), description_path(engine))
-
-    @classmethod
-    def read(cls, engine: Path) -> "EngineDescription":
-        """Read what lies beside an engine.
-
-        Raises:
-            UserError: if it is missing or damaged.
-        """
-        path = description_path(engine)
-        if not path.is_file():
-            raise UserError(
-                f"{path} must lie beside the engine and is missing: copy both, or make them with "
-                "`g2p export-tensorrt`"
-            )
-        try:
-            values = OmegaConf.to_container(OmegaConf.load(path))
-            shapes = {name: tuple(shape) for name, shape in values.pop("profile").items()}
-            return cls(profile=Profile(**shapes), **values)
-        # What PyYAML, OmegaConf and missing fields raise shares no base class but this.
-        except Exception as error:
-            raise UserError(f"{path} is damaged: copy it again") from error
-
-
-def description_path(engine: Path) -> Path:
-    """Return where the description of an engine lies."""
-    return engine.with_name(engine.name + DESCRIPTION_SUFFIX)
-
-
-def sha256_of_file(path: Path) -> str:
-    """Return a file's hash."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def require_tensorrt() -> ModuleType:
@@ -165,7 +85,8 @@ class Engine:
             raise UserError("TensorRT does not take the engine: it says above why")
         self._context = self._engine.create_execution_context()
         self._stream = torch.cuda.Stream()
-        self._beam_size = self._engine.get_tensor_shape(CHUNK_IDS)[1]
+        #: Hypotheses for every word.
+        self.beam_size = self._engine.get_tensor_shape(CHUNK_IDS)[1]
 
     @property
     def profile(self) -> Profile:
@@ -191,9 +112,9 @@ class Engine:
             tensors = {
                 LETTERS: torch.from_numpy(np.ascontiguousarray(letters)).cuda(),
                 CHUNK_IDS: torch.empty(
-                    batch, self._beam_size, length, dtype=torch.int64, device="cuda"
+                    batch, self.beam_size, length, dtype=torch.int64, device="cuda"
                 ),
-                LOG_PROBABILITIES: torch.empty(batch, self._beam_size, device="cuda"),
+                LOG_PROBABILITIES: torch.empty(batch, self.beam_size, device="cuda"),
             }
             self._context.set_input_shape(LETTERS, (batch, length))
             for name, tensor in tensors.items():
@@ -218,12 +139,8 @@ class EnginePronouncer:
 
     def __init__(self, engine: Path) -> None:
         tensorrt = require_tensorrt()
-        if not engine.is_file():
-            raise UserError(f"there is no engine {engine}: make one with `g2p export-tensorrt`")
-        self.description = EngineDescription.read(engine)
+        self.description = read_description(engine)
         check_fit(self.description, tensorrt.__version__, torch.cuda.get_device_name())
-        if sha256_of_file(engine) != self.description.plan_sha256:
-            raise UserError(f"{engine} is not the engine that lies described beside it")
         self._engine = Engine(engine.read_bytes(), tensorrt)
         self._alphabets = CoreAlphabets.from_properties(self.description.properties, str(engine))
 

@@ -15,28 +15,27 @@ import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
+from grapheme_to_phoneme.constants import CORE_DIRECTORY
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.core import (
     CHUNK_IDS,
     LETTERS,
     LOG_PROBABILITIES,
     CoreAlphabets,
+    Profile,
 )
 from grapheme_to_phoneme.lexicon.preprocessing import ensure_sample
-from grapheme_to_phoneme.packaging.export import CORE_DIRECTORY
-from grapheme_to_phoneme.packaging.onnx_export import open_session
-from grapheme_to_phoneme.packaging.tensorrt_engine import (
-    Engine,
+from grapheme_to_phoneme.packaging.engine_description import (
+    PLAN_SUFFIX,
     EngineDescription,
-    Profile,
     description_path,
-    require_tensorrt,
     sha256_of_file,
 )
+from grapheme_to_phoneme.packaging.onnx_export import open_session
+from grapheme_to_phoneme.packaging.tensorrt_engine import Engine, require_tensorrt
 
 LOGGER = logging.getLogger(__name__)
 
-PLAN_SUFFIX = ".plan"
 PARTIAL_SUFFIX = ".partial"
 
 #: Something that computes chunk ids and log probabilities of letter ids.
@@ -78,6 +77,7 @@ def export_engine(core: Path, config: DictConfig) -> Path:
         tensorrt_version=tensorrt.__version__,
         gpu=torch.cuda.get_device_name(),
         profile=engine.profile,
+        beam_size=engine.beam_size,
         agreement=round(agreement, 4),
         worst_difference=round(difference, 5),
         properties=properties_of(core),

@@ -9,7 +9,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from string import Template
 
@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from grapheme_to_phoneme.constants import MODEL_FILENAME, PACKAGE_NAME
 from grapheme_to_phoneme.errors import UserError
+from grapheme_to_phoneme.inference.core import CoreAlphabets
 from grapheme_to_phoneme.inference.metadata import ModelMetadata
 from grapheme_to_phoneme.inference.package import (
     lexicon_file,
@@ -26,11 +27,18 @@ from grapheme_to_phoneme.inference.package import (
 )
 from grapheme_to_phoneme.inference.pronouncer import SOURCE_MODEL, Pronouncer, available_cores
 from grapheme_to_phoneme.packaging.carried_code import PREDICTION_CODE, copy_code
+from grapheme_to_phoneme.packaging.engine_description import (
+    PLAN_SUFFIX,
+    EngineDescription,
+    find_engine,
+    read_description,
+)
 from grapheme_to_phoneme.serving import triton_protocol as protocol
+from grapheme_to_phoneme.serving.triton_engine import RUNNERS
 
 LOGGER = logging.getLogger(__name__)
 
-BACKENDS = ("python", "onnxruntime")
+BACKENDS = ("python", *RUNNERS)
 CONFIG_NAME = "config.pbtxt"
 
 #: What Triton's Python backend imports of a version, and what is written there.
@@ -50,8 +58,8 @@ SERVED_CODE = (
     "serving/triton_protocol.py",
 )
 
-#: The model in Triton that runs the graph where the Python model does not.
-GRAPH_SUFFIX = "_graph"
+#: What the file of the model that runs the network is called.
+RUNNER_FILES = {"onnxruntime": MODEL_FILENAME, "tensorrt": f"model{PLAN_SUFFIX}"}
 
 #: The folder, beside the versions, of words that warm a model up, and their lengths.
 WARM_UP_FOLDER = "warmup"
@@ -126,6 +134,29 @@ parameters { key: "inter_op_thread_count" value { string_value: "1" } }
 $warm_ups
 """)
 
+# A batch is of padding alone: what the ids are does not matter to a first run, their number does.
+ENGINE_CONFIG = Template("""\
+# Written by `g2p export-triton`. The model beside it asks this one; others should ask that one.
+name: $name
+platform: "tensorrt_plan"
+default_model_filename: $file
+max_batch_size: $most_words
+input [ { name: "letters" data_type: TYPE_INT64 dims: [ -1 ] } ]
+output [
+  { name: "chunk_ids" data_type: TYPE_INT64 dims: [ $beam_size, -1 ] },
+  { name: "log_probabilities" data_type: TYPE_FP32 dims: [ $beam_size ] }
+]
+# The old version is asked until the new version of the model beside it is there, if it can be.
+version_policy { latest { num_versions: $versions } }
+instance_group [ { count: 1 kind: KIND_GPU } ]
+model_warmup {
+  name: "typical"
+  batch_size: $words
+  inputs { key: "letters" value { data_type: TYPE_INT64 dims: [ $letters ] zero_data: true } }
+}
+$parameters
+""")
+
 
 @dataclass(frozen=True)
 class Repository:
@@ -144,7 +175,22 @@ class Repository:
     is_new: bool
 
 
-def export_repository(model: Path, settings: DictConfig, backend: str) -> Repository:
+def find_plan(model: Path, settings: DictConfig) -> Path | None:
+    """Return the TensorRT engine of a model: the one that is named, or else the run's.
+
+    Args:
+        model: a model file or a package's folder.
+        settings: the configuration ``serve``.
+
+    Raises:
+        UserError: if there is no such model.
+    """
+    return find_engine(model_file(model)) if settings.plan is None else Path(settings.plan)
+
+
+def export_repository(
+    model: Path, settings: DictConfig, backend: str, plan: Path | None = None
+) -> Repository:
     """Add a model to a repository as its newest version, unless it is that already.
 
     A version has everything that it needs and is never changed; a server that reads the repository
@@ -153,10 +199,11 @@ def export_repository(model: Path, settings: DictConfig, backend: str) -> Reposi
     Args:
         model: a model file or a package's folder.
         settings: the configuration ``serve``.
-        backend: what runs the model's graph, one of ``BACKENDS``.
+        backend: what runs the model, one of ``BACKENDS``.
+        plan: the TensorRT engine for the backend ``tensorrt``; its description lies beside it.
 
     Raises:
-        UserError: if there is no such model or backend.
+        UserError: if there is no such model, backend or engine, or the engine is of another model.
     """
     if backend not in BACKENDS:
         raise UserError(f"unknown backend '{backend}': choose {' or '.join(BACKENDS)}")
@@ -165,17 +212,31 @@ def export_repository(model: Path, settings: DictConfig, backend: str) -> Reposi
     pronouncer.metadata.require_pronunciations("Triton")
     words = warm_up_words(pronouncer.metadata)
     pronouncer.pronounce(words.values(), source=SOURCE_MODEL)
+    properties = pronouncer.metadata.to_properties()
+    limits = protocol.Limits(**settings.limits)
+    engine = None
+    if backend == "tensorrt":
+        engine = _read_engine(plan, pronouncer.metadata, file)
+        file, properties = plan, engine.properties
+        # The number of its hypotheses is fixed.
+        limits = replace(
+            limits,
+            most_n_best=min(limits.most_n_best, engine.beam_size),
+            most_beam_size=min(limits.most_beam_size, engine.beam_size),
+        )
     path = Path(settings.repository)
-    graph = settings.name + GRAPH_SUFFIX if backend == "onnxruntime" else ""
-    # The graph first: the model beside it asks it.
-    models = (graph, settings.name) if graph else (settings.name,)
+    runner = f"{settings.name}_{RUNNERS[backend]}" if backend in RUNNERS else ""
+    # What runs the network first: the model beside it asks it.
+    models = (runner, settings.name) if runner else (settings.name,)
     folders = [path / name for name in reversed(models)]
     scratch = path.with_name(path.name + ".partial")
     shutil.rmtree(scratch, ignore_errors=True)
     version, is_new = _next_version(folders), True
     contents = [_model_contents(scratch / settings.name, model, backend)]
-    if graph:
-        contents.append(_graph_contents(scratch / graph, file))
+    if runner:
+        contents.append(_runner_contents(scratch / runner, file, RUNNER_FILES[backend]))
+    if engine is not None:
+        engine.write(contents[-1] / RUNNER_FILES[backend])
     if version > 1 and all(
         _digests(new) == _digests(folder / str(version - 1))
         for new, folder in zip(contents, folders, strict=True)
@@ -185,21 +246,26 @@ def export_repository(model: Path, settings: DictConfig, backend: str) -> Reposi
         settings.threads,
         settings.letters_per_batch,
         settings.cached_words,
-        graph,
+        runner,
         has_lexicon=lexicon_file(model) is not None,
+        profile=None if engine is None else asdict(engine.profile),
     )
     # Triton loads models side by side: one that asks another cannot be warmed up by its own words.
-    texts = [_config(settings, search, pronouncer.metadata, {} if graph else words)]
-    if graph:
-        texts.append(_graph_config(settings, words))
+    texts = [_config(settings, search, limits, properties, {} if runner else words)]
+    if engine is not None:
+        versions = 1 + _has_like(folders[-1], version, engine)
+        texts.append(_engine_config(runner, engine, versions))
+    elif runner:
+        texts.append(_graph_config(settings, runner, words))
     for folder, new, text in reversed(list(zip(folders, contents, texts, strict=True))):
         folder.mkdir(parents=True, exist_ok=True)
         if is_new:
             new.replace(folder / str(version))
         _write(folder / CONFIG_NAME, text.encode())
-    for name, word in words.items():
-        _write(folders[-1] / WARM_UP_FOLDER / name, _serialize(word))
-    if graph:
+    if engine is None:
+        for name, word in words.items():
+            _write(folders[-1] / WARM_UP_FOLDER / name, _serialize(word))
+    if backend == "onnxruntime":
         _write(folders[-1] / WARM_UP_FOLDER / "beam_size", (1).to_bytes(8, "little"))
     shutil.rmtree(scratch)
     what = "added" if is_new else "it has this model already,"
@@ -214,13 +280,12 @@ def warm_up_words(metadata: ModelMetadata) -> dict[str, str]:
     return {name: metadata.first_tag + spelling for name, spelling in spellings.items()}
 
 
+def _versions(folder: Path) -> list[int]:
+    return [int(path.name) for path in folder.glob("*") if path.is_dir() and path.name.isdecimal()]
+
+
 def _next_version(folders: Sequence[Path]) -> int:
-    taken = [
-        int(path.name)
-        for folder in folders
-        for path in folder.glob("*")
-        if path.is_dir() and path.name.isdecimal()
-    ]
+    taken = [version for folder in folders for version in _versions(folder)]
     return max(taken, default=0) + 1
 
 
@@ -241,10 +306,26 @@ def _model_contents(scratch: Path, model: Path, backend: str) -> Path:
     return scratch
 
 
-def _graph_contents(scratch: Path, file: Path) -> Path:
+def _runner_contents(scratch: Path, file: Path, name: str) -> Path:
     scratch.mkdir(parents=True)
-    shutil.copyfile(file, scratch / MODEL_FILENAME)
+    shutil.copyfile(file, scratch / name)
     return scratch
+
+
+def _read_engine(plan: Path | None, metadata: ModelMetadata, model: Path) -> EngineDescription:
+    """Read the description of an engine; refuse the engine of another model."""
+    if plan is None:
+        raise UserError(
+            f"{model} has no TensorRT engine in core/ beside it: build one with "
+            "`g2p export-tensorrt`, or say serve.plan=FILE"
+        )
+    engine = read_description(plan)
+    own = CoreAlphabets.from_properties(engine.properties, str(plan)).metadata
+    # The variants of a model differ in precision, and so in scores.
+    if replace(own, precision=metadata.precision, scores=metadata.scores) != metadata:
+        raise UserError(f"{plan} is the engine of another model than {model}")
+    LOGGER.info("%s is for TensorRT %s on %s alone", plan, engine.tensorrt_version, engine.gpu)
+    return engine
 
 
 def _digests(folder: Path) -> dict[str, str]:
@@ -261,11 +342,13 @@ def _digests(folder: Path) -> dict[str, str]:
 def _config(
     settings: DictConfig,
     search: protocol.Search,
-    metadata: ModelMetadata,
+    limits: protocol.Limits,
+    properties: dict[str, str],
     warm_ups: Iterable[str],
 ) -> str:
+    metadata = ModelMetadata.from_properties(properties, settings.name)
     parameters = {
-        protocol.LIMITS_PARAMETER: protocol.Limits(**settings.limits).to_text(),
+        protocol.LIMITS_PARAMETER: limits.to_text(),
         protocol.SEARCH_PARAMETER: search.to_text(),
         # For people who look; the properties that follow have everything.
         "language": metadata.language,
@@ -274,11 +357,11 @@ def _config(
         "git_commit": metadata.git_commit,
         "package_version": metadata.package_version,
         **{name: str(value) for name, value in metadata.scores.items()},
-        **metadata.to_properties(),
+        **properties,
     }
     return CONFIG.substitute(
         name=_quote(settings.name),
-        most_words=settings.limits.most_words,
+        most_words=limits.most_words,
         instances=_instances(settings),
         queue_delay_us=settings.queue_delay_us,
         queue_timeout_us=settings.queue_timeout_ms * 1000,
@@ -288,10 +371,43 @@ def _config(
     )
 
 
-def _graph_config(settings: DictConfig, warm_ups: Iterable[str]) -> str:
+def _has_like(folder: Path, version: int, engine: EngineDescription) -> bool:
+    """Return whether the version before can be loaded beside this one, by the same configuration.
+
+    Triton refuses a model of which a version cannot be loaded.
+    """
+
+    def needs(one: EngineDescription) -> tuple:
+        return one.tensorrt_version, one.gpu, one.beam_size, one.profile.largest[0]
+
+    before = max((number for number in _versions(folder) if number < version), default=0)
+    plan = folder / str(before) / RUNNER_FILES["tensorrt"]
+    return before > 0 and needs(EngineDescription.read(plan)) == needs(engine)
+
+
+def _engine_config(name: str, engine: EngineDescription, versions: int) -> str:
+    words, letters = engine.profile.typical
+    parameters = {
+        "tensorrt_version": engine.tensorrt_version,
+        "gpu": engine.gpu,
+        **{key: "x".join(map(str, shape)) for key, shape in asdict(engine.profile).items()},
+    }
+    return ENGINE_CONFIG.substitute(
+        name=_quote(name),
+        file=_quote(RUNNER_FILES["tensorrt"]),
+        most_words=engine.profile.largest[0],
+        beam_size=engine.beam_size,
+        versions=versions,
+        words=words,
+        letters=letters,
+        parameters=format_parameters(parameters),
+    )
+
+
+def _graph_config(settings: DictConfig, name: str, warm_ups: Iterable[str]) -> str:
     return GRAPH_CONFIG.substitute(
-        name=_quote(settings.name + GRAPH_SUFFIX),
-        file=_quote(MODEL_FILENAME),
+        name=_quote(name),
+        file=_quote(RUNNER_FILES["onnxruntime"]),
         instances=_instances(settings),
         warm_ups=_format_warm_ups(GRAPH_WARM_UP, warm_ups),
     )

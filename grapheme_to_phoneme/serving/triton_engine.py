@@ -13,8 +13,11 @@ from grapheme_to_phoneme.errors import MissingDependencyError, UserError
 
 ENGINES = ("docker", "wheel")
 
-#: What runs the model's graph where nothing else is asked for.
-BACKEND_OF_ENGINE = {"docker": "onnxruntime", "wheel": "python"}
+#: What may run the model in a server; the first one does where nothing else is asked for.
+BACKENDS_OF_ENGINE = {"docker": ("onnxruntime", "tensorrt"), "wheel": ("python",)}
+
+#: With another backend than Python, a second model runs the network: what its name ends with.
+RUNNERS = {"onnxruntime": "graph", "tensorrt": "engine"}
 
 #: That an answer of Docker's may take.
 DOCKER_TIMEOUT_S = 10.0
@@ -60,22 +63,26 @@ def choose_engine(settings: DictConfig) -> str:
     return "wheel"
 
 
-def choose_backend(settings: DictConfig, engine: str) -> str:
-    """Return what is to run the model's graph in a server of that engine.
+def choose_backend(settings: DictConfig, engine: str, has_plan: bool) -> str:
+    """Return what is to run the model in a server of that engine.
 
     Args:
         settings: the configuration ``serve``.
         engine: ``docker`` or ``wheel``.
+        has_plan: whether there is a TensorRT engine of the model.
 
     Raises:
         UserError: if the engine has not the one that is asked for.
     """
-    backend = BACKEND_OF_ENGINE[engine]
-    if settings.backend not in ("auto", backend):
+    backends = BACKENDS_OF_ENGINE[engine]
+    if settings.backend == "auto":
+        return "tensorrt" if has_plan and "tensorrt" in backends else backends[0]
+    if settings.backend not in backends:
+        known = " or ".join(backends)
         raise UserError(
-            f"serve.engine={engine} runs serve.backend={backend}, not {settings.backend}"
+            f"serve.engine={engine} runs serve.backend={known}, not {settings.backend}"
         )
-    return backend
+    return settings.backend
 
 
 def server_options(
@@ -121,19 +128,27 @@ def server_options(
     return arguments
 
 
-def docker_command(settings: DictConfig, secret: str, http_port: int) -> Command:
+def docker_command(
+    settings: DictConfig, models: Sequence[str], secret: str, http_port: int
+) -> Command:
     """Return the command that runs the official container, as ``compose.yaml`` describes it.
 
     Args:
         settings: the configuration ``serve``.
+        models: the models to load, first the one that runs the network.
         secret: what opens the closed interfaces.
         http_port: where Triton's own HTTP interface is to be on this machine.
     """
+    runner = models[0].removeprefix(f"{settings.name}_")
+    files = [settings.docker.compose_file]
+    if runner == RUNNERS["tensorrt"]:
+        files.append(settings.docker.gpu_compose_file)
     variables = {
         **os.environ,
         "G2P_IMAGE": settings.docker.image,
         "G2P_REPOSITORY": str(Path(settings.repository).resolve()),
         "G2P_MODEL": settings.name,
+        "G2P_RUNNER": runner,
         "G2P_HOST": settings.host,
         "G2P_HTTP_HOST": "127.0.0.1",
         "G2P_HTTP_PORT": str(http_port),
@@ -143,7 +158,8 @@ def docker_command(settings: DictConfig, secret: str, http_port: int) -> Command
         "G2P_STOP_TIMEOUT_S": str(settings.stop_timeout_s),
     }
     arguments = (
-        *("docker", "compose", "--file", settings.docker.compose_file, "up"),
+        # It runs in the model repository's folder.
+        *("docker", "compose", *(f"--file={Path(file).resolve()}" for file in files), "up"),
         *("--no-log-prefix", "--no-color", "--force-recreate", "--abort-on-container-exit"),
     )
     return Command(arguments, variables, has_stubs=False)

@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.base import BasePronouncer
-from grapheme_to_phoneme.inference.graph import GraphPronouncer
+from grapheme_to_phoneme.inference.core import (
+    CHUNK_IDS,
+    LETTERS,
+    LOG_PROBABILITIES,
+    CoreAlphabets,
+    Profile,
+)
+from grapheme_to_phoneme.inference.graph import ALIGNMENT_OUTPUT, OUTPUTS, GraphPronouncer
 from grapheme_to_phoneme.inference.metadata import ModelMetadata
 from grapheme_to_phoneme.inference.package import LEXICON_NAME
 from grapheme_to_phoneme.serving import triton_protocol as protocol
@@ -132,25 +139,72 @@ class TritonGraphPronouncer(GraphPronouncer):
 
     def _run(self, batch: Sequence[str], beam_size: int, outputs: Sequence[str]) -> list[list]:
         words = np.array([word.encode() for word in batch], dtype=object)
-        request = pb_utils.InferenceRequest(
-            model_name=self._graph,
-            model_version=self._version,
-            requested_output_names=list(outputs),
-            inputs=[
-                pb_utils.Tensor("words", words),
-                pb_utils.Tensor("beam_size", np.array([beam_size], dtype=np.int64)),
-            ],
-        )
-        response = request.exec()
-        if response.has_error():
-            raise RuntimeError(response.error().message())
+        inputs = {"words": words, "beam_size": np.array([beam_size], dtype=np.int64)}
         values = []
-        for name in outputs:
-            value = pb_utils.get_output_tensor_by_name(response, name).as_numpy()
+        for value in self._ask(inputs, outputs):
             if value.dtype == np.object_:
                 value = np.vectorize(bytes.decode, otypes=[object])(value)
             values.append(value.tolist())
         return values
+
+    def _ask(self, inputs: dict[str, NDArray], outputs: Sequence[str]) -> list[NDArray]:
+        request = pb_utils.InferenceRequest(
+            model_name=self._graph,
+            model_version=self._version,
+            requested_output_names=list(outputs),
+            inputs=[pb_utils.Tensor(name, value) for name, value in inputs.items()],
+            # Where a GPU answers, NumPy could not read what stays there.
+            preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
+        )
+        response = request.exec()
+        if response.has_error():
+            raise RuntimeError(response.error().message())
+        return [pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in outputs]
+
+
+class TritonEnginePronouncer(TritonGraphPronouncer):
+    """Lets another model of the same server, a TensorRT engine, run the core network.
+
+    The engine always searches with its own number of hypotheses.
+
+    Args:
+        engine: that model's name.
+        version: its version.
+        alphabets: what its ids mean.
+        search: see :class:`TritonGraphPronouncer`.
+        longest_word: likewise; at most what the engine takes.
+        lexicon: likewise.
+    """
+
+    def __init__(
+        self,
+        engine: str,
+        version: int,
+        alphabets: CoreAlphabets,
+        search: protocol.Search,
+        longest_word: int,
+        lexicon: Path | None,
+    ) -> None:
+        self._profile = Profile(**search.profile)
+        longest_word = min(longest_word, self._profile.largest[1])
+        super().__init__(engine, version, alphabets.metadata, search, longest_word, lexicon)
+        self._alphabets = alphabets
+
+    def _run(self, batch: Sequence[str], beam_size: int, outputs: Sequence[str]) -> list[list]:
+        texts = self._alphabets.chunk_texts
+        chunks: list[list[list[str]]] = []
+        scores: list[list[float]] = []
+        most = self._profile.largest[0]
+        for start in range(0, len(batch), most):
+            part = batch[start : start + most]
+            letters = self._profile.pad(self._alphabets.encode_spellings(part))
+            chunk_ids, values = self._ask({LETTERS: letters}, (CHUNK_IDS, LOG_PROBABILITIES))
+            paths = chunk_ids[: len(part)].tolist()
+            chunks += [[[texts[index] for index in path] for path in word] for word in paths]
+            scores += values[: len(part)].tolist()
+        spoken = [[" ".join(filter(None, path)) for path in word] for word in chunks]
+        given = dict(zip((*OUTPUTS, ALIGNMENT_OUTPUT), (spoken, scores, chunks), strict=True))
+        return [given[name] for name in outputs]
 
 
 def _load(
@@ -163,10 +217,12 @@ def _load(
     package = folder / protocol.PACKAGE_FOLDER
     if search.graph:
         lexicon = package / LEXICON_NAME if search.has_lexicon else None
+        rest = (search, limits.longest_word, lexicon)
+        if search.profile:
+            alphabets = CoreAlphabets.from_properties(parameters, str(folder))
+            return TritonEnginePronouncer(search.graph, int(version), alphabets, *rest)
         metadata = ModelMetadata.from_properties(parameters, str(folder))
-        return TritonGraphPronouncer(
-            search.graph, int(version), metadata, search, limits.longest_word, lexicon
-        )
+        return TritonGraphPronouncer(search.graph, int(version), metadata, *rest)
     # Where another model runs the graph, there is no ONNX Runtime for Python.
     from grapheme_to_phoneme.inference.pronouncer import Pronouncer
 

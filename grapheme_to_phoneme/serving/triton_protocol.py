@@ -98,8 +98,11 @@ class Search(_Parameter):
         threads: batches that an instance works on at once.
         letters_per_batch: most letters in a batch.
         cached_words: answers that an instance remembers.
-        graph: the model in Triton that runs the ONNX file; empty where the Python model does.
+        graph: the model in Triton that runs the ONNX file, or the engine; empty where the Python
+            model does.
         has_lexicon: whether a packed lexicon is beside the model.
+        profile: the shapes that the engine takes, as :class:`Profile` has them; None where there
+            is none.
     """
 
     threads: int
@@ -107,6 +110,7 @@ class Search(_Parameter):
     cached_words: int
     graph: str = ""
     has_lexicon: bool = False
+    profile: dict[str, tuple[int, int]] | None = None
 
 
 class Options(NamedTuple):

@@ -57,7 +57,7 @@ def serve(settings: DictConfig, models: Sequence[str], engine: str) -> None:
         _check_port(settings.host, settings[name], name)
     http_port = _unused_port()
     if engine == "docker":
-        command = docker_command(settings, secrets.token_hex(), http_port)
+        command = docker_command(settings, models, secrets.token_hex(), http_port)
     else:
         command = _wheel_command(settings, models, http_port)
     log = ServerLog(sys.stderr, settings.log_format)

@@ -24,19 +24,21 @@ from omegaconf import DictConfig
 
 from grapheme_to_phoneme.configuration import compose_config
 from grapheme_to_phoneme.errors import MissingDependencyError, UserError
-from grapheme_to_phoneme.inference.core import CoreAlphabets
+from grapheme_to_phoneme.inference.core import CoreAlphabets, Profile
 from grapheme_to_phoneme.inference.pronouncer import Pronouncer
 from grapheme_to_phoneme.lexicon.entries import group_by_spelling
 from grapheme_to_phoneme.lexicon.preprocessing import ensure_sample
 from grapheme_to_phoneme.lexicon.reading import read_lexicon
+from grapheme_to_phoneme.packaging.engine_description import (
+    EngineDescription,
+    description_path,
+    find_engine,
+)
 from grapheme_to_phoneme.packaging.onnx_export import open_session
 from grapheme_to_phoneme.packaging.tensorrt_engine import (
-    EngineDescription,
     EnginePronouncer,
-    Profile,
     check_fit,
     check_version,
-    description_path,
 )
 from grapheme_to_phoneme.packaging.tensorrt_export import (
     choose_profile,
@@ -82,7 +84,7 @@ import json, sys
 from pathlib import Path
 import tensorrt_rtx
 from grapheme_to_phoneme.errors import UserError
-from grapheme_to_phoneme.packaging.tensorrt_engine import Profile
+from grapheme_to_phoneme.inference.core import Profile
 from grapheme_to_phoneme.packaging.tensorrt_export import build_plan
 outcomes = []
 for name in sys.argv[2:]:
@@ -327,6 +329,7 @@ DESCRIPTION = EngineDescription(
     tensorrt_version="10.12.0.36",
     gpu="NVIDIA H100 80GB HBM3",
     profile=Profile((1, 1), (64, 7), (512, 64)),
+    beam_size=1,
     agreement=0.999,
     worst_difference=0.002,
     properties={"grapheme_to_phoneme.format_version": "1", "text": "ˈe: [x], {y} ${z}"},
@@ -360,6 +363,23 @@ def test_damaged_description(tmp_path: Path, content: str) -> None:
 def test_missing_description(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must lie beside the engine and is missing"):
         EngineDescription.read(tmp_path / "float16.plan")
+
+
+def test_engine_of_a_run(stand_in_engine: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(stand_in_engine.parents[1], tmp_path / "run"))
+    plan = run / "core" / "float32.plan"
+    assert find_engine(run / "model.onnx") == plan
+    # The run was exported again, the engine was exchanged, its description is gone.
+    core, built = plan.with_suffix(".onnx"), plan.read_bytes()
+    core.write_bytes(b"another network")
+    assert find_engine(run / "model.onnx") is None
+    core.write_bytes(built)
+    plan.write_bytes(b"another engine")
+    assert find_engine(run / "model.onnx") is None
+    plan.write_bytes(built)
+    description_path(plan).unlink()
+    assert find_engine(run / "model.onnx") is None
+    assert find_engine(tmp_path / "nothing" / "model.onnx") is None
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """The model repository for Triton: what is in it, and that it is never changed, only added to."""
 
+import hashlib
 import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 import yaml
 from google.protobuf import text_format
@@ -15,19 +17,34 @@ from tritonclient.grpc import model_config_pb2
 from grapheme_to_phoneme import Pronouncer
 from grapheme_to_phoneme.configuration import compose_config
 from grapheme_to_phoneme.errors import UserError
+from grapheme_to_phoneme.inference.core import CoreAlphabets
 from grapheme_to_phoneme.inference.metadata import ModelMetadata
-from grapheme_to_phoneme.packaging.triton_repository import export_repository, format_parameters
+from grapheme_to_phoneme.packaging.engine_description import EngineDescription
+from grapheme_to_phoneme.packaging.onnx_export import open_session
+from grapheme_to_phoneme.packaging.triton_repository import (
+    export_repository,
+    find_plan,
+    format_parameters,
+)
 from grapheme_to_phoneme.serving import triton_protocol as protocol
-from grapheme_to_phoneme.serving.triton_engine import docker_command, server_options
+from grapheme_to_phoneme.serving.triton_engine import (
+    Command,
+    choose_backend,
+    docker_command,
+    server_options,
+)
 from tests.conftest import REPOSITORY, TinyRun, run_g2p
+from tests.engines import BEAM_SIZE, PROFILE
 
 COMPOSE_FILE = REPOSITORY / "compose.yaml"
+GPU_COMPOSE_FILE = REPOSITORY / "compose.gpu.yaml"
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> DictConfig:
     """The configuration ``serve``, with a repository of its own."""
-    return compose_config(["serve=triton", f"serve.repository={tmp_path / 'repository'}"]).serve
+    overrides = [f"paths.root={REPOSITORY}", f"serve.repository={tmp_path / 'repository'}"]
+    return compose_config(["serve=triton", *overrides]).serve
 
 
 def read_config(folder: Path) -> model_config_pb2.ModelConfig:
@@ -94,6 +111,101 @@ def test_graph_of_the_container(tiny_run: TinyRun, settings: DictConfig) -> None
             assert (repository.path / "g2p_graph" / "warmup" / value.input_data_file).is_file()
 
 
+def test_engine_of_the_container(stand_in_engine: Path, settings: DictConfig) -> None:
+    model = stand_in_engine.parents[1] / "model.onnx"
+    plan = find_plan(model, settings)
+    repository = export_repository(model, settings, "tensorrt", plan)
+    assert repository.models == ("g2p_engine", "g2p")
+    config = read_config(repository.path / "g2p_engine")
+    assert (config.platform, config.max_batch_size) == ("tensorrt_plan", PROFILE.largest[0])
+    file = repository.path / "g2p_engine" / "1" / config.default_model_filename
+    assert file.read_bytes() == stand_in_engine.read_bytes()
+    (group,) = config.instance_group
+    assert group.kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
+    # The tensors are the core network's, but for the dimension of the batch, which Triton adds.
+    session = open_session(stand_in_engine.with_suffix(".onnx"))
+    types = {
+        "tensor(int64)": model_config_pb2.TYPE_INT64,
+        "tensor(float)": model_config_pb2.TYPE_FP32,
+    }
+    for said, tensors in (
+        (config.input, session.get_inputs()),
+        (config.output, session.get_outputs()),
+    ):
+        assert {tensor.name: (tensor.data_type, list(tensor.dims)) for tensor in said} == {
+            tensor.name: (
+                types[tensor.type],
+                [size if isinstance(size, int) else -1 for size in tensor.shape[1:]],
+            )
+            for tensor in tensors
+        }
+    (warm_up,) = config.model_warmup
+    assert (warm_up.batch_size, *warm_up.inputs["letters"].dims) == PROFILE.typical
+    # What asks it knows its alphabets, its shapes and what it cannot be asked for.
+    asking = read_config(repository.path / "g2p")
+    assert not list((repository.path / "g2p").rglob("model.onnx")) and not asking.model_warmup
+    parameters = {name: value.string_value for name, value in asking.parameters.items()}
+    alphabets = CoreAlphabets.from_properties(parameters, "config.pbtxt")
+    properties = session.get_modelmeta().custom_metadata_map
+    assert alphabets == CoreAlphabets.from_properties(properties, "core")
+    search = protocol.Search.from_text(parameters[protocol.SEARCH_PARAMETER])
+    assert (search.graph, search.profile["largest"]) == ("g2p_engine", list(PROFILE.largest))
+    limits = protocol.Limits.from_text(parameters[protocol.LIMITS_PARAMETER])
+    assert (limits.most_n_best, limits.most_beam_size) == (BEAM_SIZE, BEAM_SIZE)
+    # Nothing new for the same engine; a new version of both for another backend.
+    assert not export_repository(model, settings, "tensorrt", plan).is_new
+    assert export_repository(model, settings, "onnxruntime").version == 2
+
+
+def test_old_engine_is_kept_where_it_can_be_loaded(
+    stand_in_engine: Path, settings: DictConfig, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(stand_in_engine.parents[1], tmp_path / "run"))
+    plan = run / "core" / "float32.plan"
+    kept = []
+    for gpu, content in (("one", b"1"), ("one", b"2"), ("other", b"3"), ("other", b"4")):
+        plan.write_bytes(content)
+        sha256 = hashlib.sha256(content).hexdigest()
+        described = replace(EngineDescription.read(plan), gpu=gpu, plan_sha256=sha256)
+        described.write(plan)
+        path = export_repository(run / "model.onnx", settings, "tensorrt", plan).path
+        kept.append(read_config(path / "g2p_engine").version_policy.latest.num_versions)
+    assert kept == [1, 2, 1, 2]
+
+
+def test_engine_of_another_model_is_refused(
+    tiny_run: TinyRun, stand_in_engine: Path, settings: DictConfig, tmp_path: Path
+) -> None:
+    # The variants of a model share its engines.
+    export_repository(tiny_run.int8_model, settings, "tensorrt", stand_in_engine)
+    assert find_plan(tiny_run.model, settings) is None
+    with pytest.raises(UserError, match="has no TensorRT engine in core/ beside it"):
+        export_repository(tiny_run.model, settings, "tensorrt")
+    model = onnx.load(tiny_run.float32_model)
+    metadata = replace(Pronouncer(tiny_run.float32_model).metadata, git_commit="another")
+    onnx.helper.set_model_props(model, metadata.to_properties())
+    onnx.save_model(model, tmp_path / "other.onnx")
+    settings.plan = str(stand_in_engine)
+    assert find_plan(tmp_path / "other.onnx", settings) == stand_in_engine
+    with pytest.raises(UserError, match="is the engine of another model"):
+        export_repository(tmp_path / "other.onnx", settings, "tensorrt", stand_in_engine)
+    with pytest.raises(UserError, match="there is no engine"):
+        export_repository(tiny_run.model, settings, "tensorrt", tmp_path / "missing.plan")
+
+
+def test_backend_is_chosen(settings: DictConfig) -> None:
+    assert choose_backend(settings, "docker", has_plan=True) == "tensorrt"
+    assert choose_backend(settings, "docker", has_plan=False) == "onnxruntime"
+    assert choose_backend(settings, "wheel", has_plan=True) == "python"
+    settings.backend = "onnxruntime"
+    assert choose_backend(settings, "docker", has_plan=True) == "onnxruntime"
+    settings.backend = "tensorrt"
+    with pytest.raises(
+        UserError, match="serve.engine=wheel runs serve.backend=python, not tensor"
+    ):
+        choose_backend(settings, "wheel", has_plan=True)
+
+
 def test_letters_and_quotes_survive(tiny_run: TinyRun) -> None:
     letters = ('"', "\\", "é", "ı", "ʼ", "\u0301", "\n", "日", "😀", "{")
     metadata = replace(Pronouncer(tiny_run.model).metadata, letters=letters)
@@ -155,7 +267,7 @@ def test_bad_model_is_refused(settings: DictConfig, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no ONNX model"):
         export_repository(broken, settings, "python")
     assert not Path(settings.repository).exists()
-    with pytest.raises(UserError, match="choose python or onnxruntime"):
+    with pytest.raises(UserError, match="choose python or onnxruntime or tensorrt"):
         export_repository(broken, settings, "tensorflow")
 
 
@@ -188,6 +300,7 @@ def test_container_is_started_as_the_wheel(settings: DictConfig) -> None:
     flags = {option for option in options if option.partition("=")[0] not in placed}
     said = {
         option.replace("${G2P_MODEL:-g2p}", "g2p")
+        .replace("${G2P_RUNNER:-graph}", "graph")
         .replace("${G2P_STOP_TIMEOUT_S:-30}", "30")
         .replace("${G2P_SECRET:-nobody}", "secret")
         for option in service["command"]
@@ -197,13 +310,29 @@ def test_container_is_started_as_the_wheel(settings: DictConfig) -> None:
     assert service["volumes"][0]["read_only"]
 
 
+def compose_files(command: Command) -> list[Path]:
+    given = [argument.partition("--file=")[2] for argument in command.arguments]
+    return [Path(name) for name in given if name]
+
+
 def test_container_gets_the_settings(settings: DictConfig) -> None:
-    command = docker_command(settings, "secret", 1234)
+    command = docker_command(settings, ["g2p_graph", "g2p"], "secret", 1234)
     text = COMPOSE_FILE.read_text(encoding="utf-8")
     given = {name for name in command.environment if name.startswith("G2P_")}
     assert all("${" + name + ":-" in text for name in given)
     assert all(name in given for name in {part.split(":-")[0] for part in text.split("${")[1:]})
     assert command.environment["G2P_HTTP_PORT"] == "1234"
+    assert command.environment["G2P_RUNNER"] == "graph"
+    assert compose_files(command) == [COMPOSE_FILE]
+
+
+def test_container_gets_a_gpu_for_an_engine(settings: DictConfig) -> None:
+    command = docker_command(settings, ["g2p_engine", "g2p"], "secret", 1234)
+    assert command.environment["G2P_RUNNER"] == "engine"
+    assert compose_files(command) == [COMPOSE_FILE, GPU_COMPOSE_FILE]
+    services = yaml.safe_load(GPU_COMPOSE_FILE.read_text(encoding="utf-8"))["services"]
+    (device,) = services["triton"]["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
 
 
 def test_compose_file_is_valid() -> None:
@@ -211,9 +340,9 @@ def test_compose_file_is_valid() -> None:
         subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0
     )
     if has_compose:
-        subprocess.run(
-            ["docker", "compose", "--file", COMPOSE_FILE, "config", "--quiet"], check=True
-        )
+        for files in ([COMPOSE_FILE], [COMPOSE_FILE, GPU_COMPOSE_FILE]):
+            chosen = [f"--file={file}" for file in files]
+            subprocess.run(["docker", "compose", *chosen, "config", "--quiet"], check=True)
     content = yaml.safe_load(COMPOSE_FILE.read_text(encoding="utf-8"))
     (service,) = content["services"].values()
     assert {"image", "command", "volumes", "ports", "healthcheck", "shm_size"} <= set(service)

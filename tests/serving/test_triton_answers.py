@@ -19,6 +19,7 @@ from grapheme_to_phoneme.serving.triton_client import RemotePronouncer, connect
 from grapheme_to_phoneme.serving.triton_protocol import Options
 from tests.conftest import REPOSITORY, TinyRun, run_g2p, unused_port
 from tests.serving.triton import (
+    ODDITIES,
     OUTPUTS,
     Server,
     grpc_input,
@@ -31,39 +32,6 @@ REAL_WORDS = 5000
 
 #: Words of a request.
 BATCH_SIZES = [1, 7, 64, 500, 1024]
-
-#: Every kind of thing that is no plain word, and is a word all the same.
-ODDITIES = [
-    "CAFÉ",
-    "cafe\u0301",
-    "naïve",
-    "Straße",
-    "ﬁnger",
-    "o\u2019neil",
-    "O'Neil",
-    "\u02bcstone",
-    "re\u00adlease",
-    "zero\u200bwidth",
-    "join\u200der",
-    "\ufeffstone",
-    "İstanbul",
-    "ısı",
-    "Ǆungla",
-    "Ａｂｃ",
-    "😀",
-    "st😀ne",
-    "Привет",
-    "שלום",
-    "日本",
-    "e\u0301\u0301\u0301",
-    "\u0301stone",
-    "stone\u0000stone",
-    "two words",
-    "tab\tword",
-    " stone ",
-    "123",
-    "x" * 256,
-]
 
 #: What a server is not told: no words, no UTF-8, or too long.
 LOCAL_ODDITIES = ["", "  ", "\u200b", "sto\udcffne", "\udc80", "stone" * 400, "\ud800stone"]

@@ -24,7 +24,9 @@ from grapheme_to_phoneme.constants import MODEL_FILENAME
 from grapheme_to_phoneme.lexicon.entries import group_by_spelling
 from grapheme_to_phoneme.serving.triton_client import RemotePronouncer
 from tests.conftest import G2P, TinyRun, g2p_environment, run_g2p
+from tests.engines import BEAM_SIZE, PROFILE
 from tests.serving.triton import (
+    ODDITIES,
     Server,
     children_of,
     grpc_input,
@@ -366,7 +368,7 @@ def test_requests_in_flight_are_answered(
     assert server.events()[-1]["message"] == "stopped"
 
 
-# The way of the container, where Triton's ONNX Runtime backend runs the graph
+# The way of the container, where another backend of Triton runs the network
 
 #: Runs the graph as Triton's ONNX Runtime backend does, which the wheel's server has not.
 GRAPH_MODEL = """
@@ -403,20 +405,67 @@ class TritonPythonModel:
 """
 
 
+#: Runs the core network as Triton's TensorRT backend does, within the engine's shapes.
+ENGINE_MODEL = """
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def initialize(self, arguments):
+        folder = Path(arguments["model_repository"]) / arguments["model_version"]
+        self._session = onnxruntime.InferenceSession(folder / "model.plan")
+        parameters = json.loads(arguments["model_config"])["parameters"]
+        self._smallest, self._largest = (
+            [int(number) for number in parameters[name]["string_value"].split("x")]
+            for name in ("smallest", "largest")
+        )
+
+    def execute(self, requests):
+        # Those that come together, as for the warm-up, are one batch.
+        parts = [
+            pb_utils.get_input_tensor_by_name(request, "letters").as_numpy()
+            for request in requests
+        ]
+        letters = np.concatenate(parts)
+        for least, number, most in zip(self._smallest, letters.shape, self._largest):
+            assert least <= number <= most, letters.shape
+        names = ["chunk_ids", "log_probabilities"]
+        values = self._session.run(names, {"letters": letters})
+        responses = []
+        start = 0
+        for part in parts:
+            rows = slice(start, start + len(part))
+            tensors = [pb_utils.Tensor(name, value[rows]) for name, value in zip(names, values)]
+            responses.append(pb_utils.InferenceResponse(output_tensors=tensors))
+            start += len(part)
+        return responses
+"""
+
 #: Serves both models, which the command does with Docker alone.
-GRAPH_PROGRAM = """
+RUNNER_PROGRAM = """
+import re
 import sys
 from pathlib import Path
 from grapheme_to_phoneme.configuration import compose_config
-from grapheme_to_phoneme.packaging.triton_repository import export_repository
+from grapheme_to_phoneme.packaging.triton_repository import export_repository, find_plan
 from grapheme_to_phoneme.serving import triton_server
 
-settings = compose_config(["serve=triton", *sys.argv[2:]]).serve
-repository = export_repository(Path(settings.model), settings, "onnxruntime")
-config = repository.path / "g2p_graph" / "config.pbtxt"
-content = config.read_text().replace('backend: "onnxruntime"', 'backend: "python"')
-config.write_text(content.replace('filename: "model.onnx"', 'filename: "model.py"'))
-(repository.path / "g2p_graph" / "1" / "model.py").write_text(sys.argv[1])
+backend, code, *overrides = sys.argv[1:]
+settings = compose_config(["serve=triton", *overrides]).serve
+model = Path(settings.model)
+repository = export_repository(model, settings, backend, find_plan(model, settings))
+runner = repository.path / repository.models[0]
+config = runner / "config.pbtxt"
+content = config.read_text().replace("KIND_GPU", "KIND_CPU")
+content = re.sub('(?m)^(backend|platform): ".*"', 'backend: "python"', content)
+config.write_text(re.sub('filename: ".*"', 'filename: "model.py"', content))
+(runner / "1" / "model.py").write_text(code)
 triton_server.serve(settings, repository.models, "wheel")
 """
 
@@ -424,7 +473,7 @@ triton_server.serve(settings, repository.models, "wheel")
 def test_graph_in_another_model(
     tiny_run: TinyRun, package_with_lexicon: Path, words: list[str], tmp_path: Path
 ) -> None:
-    program = [sys.executable, "-c", GRAPH_PROGRAM, GRAPH_MODEL]
+    program = [sys.executable, "-c", RUNNER_PROGRAM, "onnxruntime", GRAPH_MODEL]
     library = Pronouncer(package_with_lexicon)
     words = [*words[:100], tiny_run.lexicon.train[0].spelling]
     with running_server(tmp_path, package_with_lexicon, command=program) as server:
@@ -443,6 +492,51 @@ def test_graph_in_another_model(
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(60) == 0
         assert server.events()[-1]["message"] == "stopped"
+
+
+def round_rows(rows: Rows) -> Rows:
+    """Return rows without the last digits, in which two networks with the same weights differ."""
+    return [[(text, pytest.approx(value, abs=1e-5)) for text, value in row] for row in rows]
+
+
+def test_engine_in_another_model(
+    tiny_run: TinyRun,
+    stand_in_engine: Path,
+    package_with_lexicon: Path,
+    words: list[str],
+    tmp_path: Path,
+) -> None:
+    program = [sys.executable, "-c", RUNNER_PROGRAM, "tensorrt", ENGINE_MODEL]
+    library = Pronouncer(tiny_run.float32_model, longest_word=PROFILE.largest[1])
+    # More words than a batch may have, words of several pieces, letters that are none.
+    words = [*words[:300], *ODDITIES, "stone" * 20, "kitten" * 8, "a", "bo"]
+    plan = f"serve.plan={stand_in_engine}"
+    with running_server(tmp_path, package_with_lexicon, plan, command=program) as server:
+        for n_best in (1, 3, BEAM_SIZE):
+            parameters = {"n_best": n_best, "source": "model"}
+            status, answer = server.infer(words, parameters=parameters)
+            assert status == 200, answer
+            answers = library.pronounce(words, n_best, BEAM_SIZE)
+            assert http_rows(answer) == round_rows(library_rows(answers, n_best))
+        # The lexicon is asked before it.
+        known = tiny_run.lexicon.train[0].spelling
+        status, answer = server.infer([known, "zzzgh"])
+        (source,) = [output for output in answer["outputs"] if output["name"] == "SOURCE"]
+        assert source["data"] == ["lexicon", "model"]
+        remote = RemotePronouncer(server.grpc)
+        assert remote.metadata == library.metadata
+        aligned = remote.pronounce(words[-40:], with_alignment=True, source="model")
+        expected = library.pronounce(words[-40:], 1, BEAM_SIZE, with_alignment=True)
+        assert [answer.alignment for answer in aligned] == [
+            answer.alignment for answer in expected
+        ]
+        for parameters in ({"n_best": BEAM_SIZE + 1}, {"beam_size": BEAM_SIZE + 1}):
+            status, answer = server.infer(["stone"], parameters=parameters)
+            assert status == 400 and f"to {BEAM_SIZE}, not {BEAM_SIZE + 1}" in answer["error"]
+            with pytest.raises(InferenceServerException, match=f"to {BEAM_SIZE}") as refusal:
+                with grpc.InferenceServerClient(f"127.0.0.1:{server.grpc_port}") as client:
+                    client.infer("g2p", grpc_input(["stone"]), parameters=parameters)
+            assert refusal.value.status() == "StatusCode.INVALID_ARGUMENT"
 
 
 # What keeps it from starting

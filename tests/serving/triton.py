@@ -34,6 +34,40 @@ STOP_LIMIT_S = 60
 OUTPUTS = ("PHONES", "PROBABILITY", "ALIGNMENT", "SOURCE", "UNKNOWN")
 
 
+#: Every kind of thing that is no plain word, and is a word all the same.
+ODDITIES = [
+    "CAFÉ",
+    "cafe\u0301",
+    "naïve",
+    "Straße",
+    "ﬁnger",
+    "o\u2019neil",
+    "O'Neil",
+    "\u02bcstone",
+    "re\u00adlease",
+    "zero\u200bwidth",
+    "join\u200der",
+    "\ufeffstone",
+    "İstanbul",
+    "ısı",
+    "Ǆungla",
+    "Ａｂｃ",
+    "😀",
+    "st😀ne",
+    "Привет",
+    "שלום",
+    "日本",
+    "e\u0301\u0301\u0301",
+    "\u0301stone",
+    "stone\u0000stone",
+    "two words",
+    "tab\tword",
+    " stone ",
+    "123",
+    "x" * 256,
+]
+
+
 @dataclass(frozen=True)
 class Server:
     """A running ``g2p serve triton``.
