@@ -13,7 +13,7 @@ cannot exist without every smaller one in it, which catches nearly all of these 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from math import ceil
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -50,6 +50,9 @@ LEAST_ROOM = 24
 #: Sums of cells are taken modulo these, for cells of a byte and of four.
 BYTE_MODULUS = 2**8
 WORD_MODULUS = 2**31
+
+
+HashArray = TypeVar("HashArray", Tensor, NDArray[np.int64])
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,9 +207,20 @@ def _find(hashes: Tensor, cells: Tensor, values: int, modulus: int) -> tuple[Ten
     part = len(cells) // CELLS_PER_KEY
     starts = part * torch.arange(CELLS_PER_KEY, device=hashes.device)
     sums = cells[hashes[..., :CELLS_PER_KEY] % part + starts].long().sum(dim=-1) % modulus
-    value = sums - hashes[..., CELLS_PER_KEY] % (modulus // values) * values
+    value = sums - _check(hashes) % (modulus // values) * values
     is_found = (value >= 0) & (value < values)
     return value * is_found, is_found
+
+
+def _check(hashes: HashArray) -> HashArray:
+    """Return what tells present keys from absent ones.
+
+    Squared: codes are polynomials of letters, so that some are sums of others, and so would the
+    sums of cells be with a hash that keeps sums.
+    """
+    last = hashes[..., CELLS_PER_KEY]
+    # TensorRT has no power of integers.
+    return last * last % HASH_MODULUS
 
 
 def _solve(
@@ -241,7 +255,7 @@ def _solve_map(
     part = ceil((ROOM * len(keys) + LEAST_ROOM) / CELLS_PER_KEY)
     hashes = keys[:, None] * multipliers % HASH_MODULUS
     places = hashes[:, :CELLS_PER_KEY] % part + part * np.arange(CELLS_PER_KEY)
-    sums = (hashes[:, CELLS_PER_KEY] % (modulus // distinct) * distinct + values) % modulus
+    sums = (_check(hashes) % (modulus // distinct) * distinct + values) % modulus
     users = np.bincount(places.ravel(), minlength=CELLS_PER_KEY * part)
     # The sum of the keys that use a cell is the key itself where there is one.
     user = np.zeros(CELLS_PER_KEY * part, dtype=np.int64)

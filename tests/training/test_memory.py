@@ -125,6 +125,15 @@ def test_new_words_see_all_that_was_counted(entries: list[AlignedEntry], spellin
     check_said(said, spelling, entries, alphabets, leaves_out=False)
 
 
+def test_contexts_that_are_sums_of_others_are_told_apart() -> None:
+    """Codes are polynomials of letters: a check that keeps sums took one context for another."""
+    entries = [AlignedEntry("ac", (("X",),) * 2), AlignedEntry("ccc", (("Y",), ("X",), ("X",)))]
+    alphabets = Alphabets(tuple(LETTERS), tuple((phone,) for phone in PHONES))
+    memory = make_memory(entries, alphabets)
+    said = memory.look_up(torch.tensor([alphabets.encode("ac")]), None)
+    check_said(said, "ac", entries, alphabets, leaves_out=False)
+
+
 @given(lexicons(), st.data())
 def test_training_words_see_the_other_words_alone(
     entries: list[AlignedEntry], data: st.DataObject
