@@ -70,7 +70,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def compose_lexicon_config(*overrides: str, data: str = "cmudict", storage: str = "local"):
     """Return the configuration of the groups that ``lexicon/`` uses."""
-    groups = ("+paths=default", f"+storage={storage}", f"+data={data}", "+preprocessing=default")
+    groups = (
+        "+paths=default",
+        f"+storage={storage}",
+        f"+data={data}",
+        "+preprocessing=default",
+        "+direction=grapheme-to-phoneme",
+    )
     with initialize_config_dir(config_dir=str(config_directory()), version_base="1.3"):
         return compose(config_name=None, overrides=[*groups, *overrides])
 
