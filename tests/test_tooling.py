@@ -203,8 +203,10 @@ def is_constant(statement: ast.stmt) -> bool:
     for target in targets:
         elements = target.elts if isinstance(target, ast.Tuple) else [target]
         names += [element.id if isinstance(element, ast.Name) else "" for element in elements]
-    # `Phones = tuple[str, ...]` names a type, and neither runs nor holds anything.
-    if isinstance(statement.value, ast.Subscript | ast.BinOp | ast.Name | ast.Attribute):
+    # `Phones = tuple[str, ...]` names a type, and neither runs nor holds anything; nor does a
+    # variable of types.
+    is_type = isinstance(statement.value, ast.Subscript | ast.BinOp | ast.Name | ast.Attribute)
+    if is_type or is_type_variable(statement.value):
         patterns = (CONSTANT_NAME, TYPE_NAME)
     else:
         patterns = (CONSTANT_NAME,)
@@ -212,6 +214,11 @@ def is_constant(statement: ast.stmt) -> bool:
         name in MODULE_LEVEL_NAMES or any(pattern.fullmatch(name) for pattern in patterns)
         for name in names
     )
+
+
+def is_type_variable(value: ast.expr) -> bool:
+    """Tell whether an expression is `TypeVar("Name")`."""
+    return isinstance(value, ast.Call) and getattr(value.func, "id", "") == "TypeVar"
 
 
 def find_module_level_code(tree: ast.Module) -> list[int]:

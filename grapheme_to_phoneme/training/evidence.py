@@ -13,7 +13,7 @@ cannot exist without every smaller one in it, which catches nearly all of these 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from math import ceil
-from typing import Self, TypeVar
+from typing import Self
 
 import numpy as np
 import torch
@@ -50,9 +50,6 @@ LEAST_ROOM = 24
 #: Sums of cells are taken modulo these, for cells of a byte and of four.
 BYTE_MODULUS = 2**8
 WORD_MODULUS = 2**31
-
-
-HashArray = TypeVar("HashArray", Tensor, NDArray[np.int64])
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,7 +209,7 @@ def _find(hashes: Tensor, cells: Tensor, values: int, modulus: int) -> tuple[Ten
     return value * is_found, is_found
 
 
-def _check(hashes: HashArray) -> HashArray:
+def _check(hashes: Tensor | NDArray[np.int64]) -> Tensor | NDArray[np.int64]:
     """Return what tells present keys from absent ones.
 
     Squared: codes are polynomials of letters, so that some are sums of others, and so would the

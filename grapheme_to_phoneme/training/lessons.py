@@ -39,7 +39,11 @@ class Lessons:
                 file,
                 spellings=np.array([entry.spelling for entry in self.imagined], dtype=str),
                 imagined=np.array(
-                    [alphabets.chunk_ids[c] for entry in self.imagined for c in entry.chunks],
+                    [
+                        alphabets.chunk_ids[chunk]
+                        for entry in self.imagined
+                        for chunk in entry.chunks
+                    ],
                     dtype=np.uint16,
                 ),
                 chunks=self.chunks,

@@ -76,7 +76,7 @@ def context_codes(letters: Tensor, windows: Sequence[Window]) -> Tensor:
     places = torch.arange(length).unsqueeze(-1) + torch.arange(width)
     around = padded.index_select(1, places.flatten().to(letters.device))
     # All windows in four operations: what is done for one word alone is counted in operations.
-    terms = around.view(-1, length, 1, width) * factors.to(letters.device)
+    terms = around.view(letters.shape[0], length, 1, width) * factors.to(letters.device)
     return (terms.sum(dim=-1) + beginnings.to(letters.device)) % HASH_MODULUS
 
 
