@@ -32,7 +32,7 @@ from grapheme_to_phoneme.training.distillation import teach
 from grapheme_to_phoneme.training.evaluation import format_table, write_score
 from grapheme_to_phoneme.training.lessons import Lessons
 from grapheme_to_phoneme.training.lightning_module import OptimizerSettings, PronunciationModule
-from grapheme_to_phoneme.training.memory import remember
+from grapheme_to_phoneme.training.memory import MemoryTable, remember
 from grapheme_to_phoneme.training.metrics import Score
 from grapheme_to_phoneme.training.network import NetworkDimensions
 from grapheme_to_phoneme.training.plots import (
@@ -378,14 +378,14 @@ def _build_module(
     module = PronunciationModule.create(
         dimensions, alphabets, OptimizerSettings(**optimizer), config.seed, facts
     )
-    memories = module.network.memories
-    if memories:
-        table = remember(
-            prepared.train, alphabets, dimensions.memory_windows, dimensions.memory_slots
-        )
-        for memory in memories:
-            memory.table = table
-        LOGGER.info("the memory holds %s contexts", f"{table.contexts:,}")
+    tables: dict[tuple, MemoryTable] = {}
+    remembering = [member for member in dimensions.of_members() if member.memory_windows]
+    for member, memory in zip(remembering, module.network.memories, strict=True):
+        wanted = member.memory_windows, member.memory_slots
+        if wanted not in tables:
+            tables[wanted] = remember(prepared.train, alphabets, *wanted)
+            LOGGER.info("the memory holds %s contexts", f"{tables[wanted].contexts:,}")
+        memory.table = tables[wanted]
     return module
 
 

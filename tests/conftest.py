@@ -41,6 +41,8 @@ TINY_RUN_LIMIT_S = 900
 #: All of the main network's parts, but few weights: the training takes seconds.
 TINY_MODEL_OVERRIDES = (
     "experiment=default",
+    "model=main",
+    "trainer.batches.letters_per_batch=2048",
     "model.encoder_size=96",
     "model.encoder_layers=1",
     "model.memory_size=48",

@@ -3,9 +3,9 @@
 PyTorch exports the two parts of the network, the encoder with all that can be computed for
 every letter at once and one step of the decoder. This module joins them with the standard's own
 operators: ``Tokenizer`` and ``LabelEncoder`` turn spellings into letter ids, a ``Scan`` over the
-letters runs the beam search with the step as its body, a second ``Scan``, backwards, follows the
-best paths, and a ``Loop`` joins their phones into strings. The same search without strings, for
-compilers that know none, is in :mod:`core_export`.
+letters runs the search with the step as its body, a second ``Scan``, backwards, follows the
+best paths of a beam, and a ``Loop`` joins their phones into strings. The same search without
+strings, for compilers that know none, is in :mod:`core_export`.
 """
 
 import logging
@@ -34,6 +34,9 @@ IR_VERSION = 9
 #: What ONNX Runtime calls its own operators, the Tokenizer among them.
 CONTRIBUTED_DOMAIN = "com.microsoft"
 ML_DOMAIN = "ai.onnx.ml"
+
+#: Products of matrices, the quantised ones among them.
+PRODUCTS = frozenset({"MatMul", "MatMulIntegerToFloat"})
 
 WORDS = "words"
 BEAM_SIZE = "beam_size"
@@ -131,9 +134,8 @@ def assemble(parts: Parts, alphabets: Alphabets, metadata: ModelMetadata) -> Mod
     nodes = [
         *_letter_ids(alphabets),
         *parts.preparation.graph.node,
-        *initial_beam(parts.state_size),
-        *_search_scan(parts.step, parts.state_size),
-        *_trace(),
+        *shapes_and_padding(),
+        *_search(parts),
         *_spell_out(alphabets),
     ]
     graph = helper.make_graph(
@@ -216,11 +218,32 @@ def _export(
     )
     model = onnx.compose.add_prefix(program.model_proto, prefix)
     _rename(model.graph, {prefix + name: name for name in (*examples, *outputs)})
+    _inline_sizes(model.graph)
     # PyTorch takes the length that an LSTM was shown for the only one, in what it says of shapes.
     del model.graph.value_info[:]
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
     return model
+
+
+def _inline_sizes(graph: GraphProto) -> None:
+    """Put the sizes of parts beside the nodes that split.
+
+    ONNX infers no shapes from the values of constants outside the loop that a node comes to be in.
+    """
+    sizes = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    nodes = []
+    for number, node in enumerate(graph.node):
+        if node.op_type == "Split" and len(node.input) == 2:
+            name = f"{node.input[1]}_{number}"
+            nodes.append(_constant(name, sizes[node.input[1]].tolist()))
+            node.input[1] = name
+        nodes.append(node)
+    used = {name for node in nodes for name in node.input}
+    constants = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(constants)
 
 
 def _rename(graph: GraphProto, names: dict[str, str]) -> None:
@@ -271,16 +294,22 @@ def _letter_ids(alphabets: Alphabets) -> list[NodeProto]:
     ]
 
 
-def initial_beam(state_size: int) -> list[NodeProto]:
-    """The beam before the first letter: one live hypothesis, the others impossible.
-
-    From ``letters`` and ``beam_size``, shape (1,), these nodes compute ``first_state``,
-    ``first_previous`` and ``first_scores``, and ``unmoved``, every hypothesis' own place; and
-    ``is_padding``, (batch, length).
-    """
+def shapes_and_padding() -> list[NodeProto]:
+    """From ``letters`` and ``beam_size``: ``beam_shape`` and ``is_padding``, (batch, length)."""
     return [
         helper.make_node("Shape", ["letters"], ["batch_size"], start=0, end=1),
         helper.make_node("Concat", ["batch_size", BEAM_SIZE], ["beam_shape"], axis=0),
+        helper.make_node("Equal", ["letters", "padding"], ["is_padding"]),
+    ]
+
+
+def initial_beam(state_size: int) -> list[NodeProto]:
+    """The beam before the first letter: one live hypothesis, the others impossible.
+
+    From ``beam_shape`` and ``beam_size``, shape (1,), these nodes compute ``first_state``,
+    ``first_previous`` and ``first_scores``, and ``unmoved``, every hypothesis' own place.
+    """
+    return [
         _constant("state_width", [state_size]),
         helper.make_node("Concat", ["beam_shape", "state_width"], ["state_shape"], axis=0),
         helper.make_node("ConstantOfShape", ["state_shape"], ["first_state"]),
@@ -291,7 +320,6 @@ def initial_beam(state_size: int) -> list[NodeProto]:
         helper.make_node("Where", ["is_first", "certain", "impossible"], ["first_row"]),
         helper.make_node("Expand", ["first_row", "beam_shape"], ["first_scores"]),
         helper.make_node("Expand", ["places", "beam_shape"], ["unmoved"]),
-        helper.make_node("Equal", ["letters", "padding"], ["is_padding"]),
     ]
 
 
@@ -326,6 +354,109 @@ def search_step(step: ModelProto) -> list[NodeProto]:
         helper.make_node("Unsqueeze", ["source", "last_axis"], ["source_index"]),
         helper.make_node("GatherND", ["advanced", "source_index"], ["moved"], batch_dims=1),
         helper.make_node("Where", ["outside_state", "state", "moved"], ["next_state"]),
+    ]
+
+
+def _search(parts: Parts) -> list[NodeProto]:
+    """The search: ``chunk_ids``, (batch, beam, length), and their log probabilities.
+
+    Greedy search has a branch of its own, with half the bookkeeping.
+    """
+    outputs = [
+        helper.make_tensor_value_info("chunk_ids", TensorProto.INT64, ["batch", "beam", "length"]),
+        helper.make_tensor_value_info(LOG_PROBABILITIES, TensorProto.FLOAT, ["batch", "beam"]),
+    ]
+    greedy = helper.make_graph(_greedy_search(parts), "greedy_search", [], outputs)
+    beam = helper.make_graph(
+        [*initial_beam(parts.state_size), *_search_scan(parts.step, parts.state_size), *_trace()],
+        "beam_search",
+        [],
+        outputs,
+    )
+    return [
+        helper.make_node("Equal", [BEAM_SIZE, "one"], ["is_one"]),
+        helper.make_node("Squeeze", ["is_one"], ["is_greedy"]),
+        helper.make_node(
+            "If",
+            ["is_greedy"],
+            ["chunk_ids", LOG_PROBABILITIES],
+            then_branch=greedy,
+            else_branch=beam,
+        ),
+    ]
+
+
+def _greedy_search(parts: Parts) -> list[NodeProto]:
+    """Search with one hypothesis: padding, which comes last, can be left out afterwards.
+
+    The weights of its products are copies. ONNX Runtime lays out anew, for faster products, only
+    weights that one graph alone refers to.
+    """
+    multiplied = {
+        name for node in parts.step.graph.node if node.op_type in PRODUCTS for name in node.input
+    }
+    graph = GraphProto()
+    graph.CopyFrom(parts.step.graph)
+    weights = [
+        tensor
+        for tensor in graph.initializer
+        if tensor.name in multiplied and len(tensor.dims) == 2
+    ]
+    _rename(graph, {tensor.name: f"greedy_{tensor.name}" for tensor in weights})
+    one = ["batch", "beam"]
+    state = ["batch", "beam", parts.state_size]
+    body = helper.make_graph(
+        [
+            # Of its own, since ONNX infers no shapes from the values of constants further outside.
+            _constant("last_axis", [2]),
+            *graph.node,
+            helper.make_node("ArgMax", ["step_log_probabilities"], ["answer"], axis=2, keepdims=0),
+            helper.make_node(
+                "ReduceMax", ["step_log_probabilities", "last_axis"], ["best"], keepdims=0
+            ),
+            helper.make_node("Add", ["answer", "one"], ["chosen"]),
+            helper.make_node("Identity", ["chosen"], ["chosen_out"]),
+        ],
+        "greedy_step",
+        [
+            helper.make_tensor_value_info("state", TensorProto.FLOAT, state),
+            helper.make_tensor_value_info("previous", TensorProto.INT64, one),
+            helper.make_tensor_value_info("gates", TensorProto.FLOAT, ["batch", 1, None]),
+            helper.make_tensor_value_info("hidden", TensorProto.FLOAT, ["batch", 1, None]),
+        ],
+        [
+            helper.make_tensor_value_info("advanced", TensorProto.FLOAT, state),
+            helper.make_tensor_value_info("chosen", TensorProto.INT64, one),
+            helper.make_tensor_value_info("chosen_out", TensorProto.INT64, one),
+            helper.make_tensor_value_info("best", TensorProto.FLOAT, one),
+        ],
+        initializer=weights,
+    )
+    return [
+        _constant("state_width", [parts.state_size]),
+        helper.make_node("Concat", ["beam_shape", "state_width"], ["state_shape"], axis=0),
+        helper.make_node("ConstantOfShape", ["state_shape"], ["first_state"]),
+        helper.make_node("Expand", ["start", "beam_shape"], ["first_previous"]),
+        _constant("hypothesis_axis", [1]),
+        _constant("letter_axis", [2]),
+        # What a letter gets has an axis for the hypotheses: made here, and not for every letter.
+        helper.make_node("Unsqueeze", ["all_gates", "letter_axis"], ["gates_by_letter"]),
+        helper.make_node("Unsqueeze", ["all_hidden", "letter_axis"], ["hidden_by_letter"]),
+        helper.make_node(
+            "Scan",
+            ["first_state", "first_previous", "gates_by_letter", "hidden_by_letter"],
+            ["last_state", "last_chunk", "chosen_by_letter", "best_by_letter"],
+            num_scan_inputs=2,
+            scan_input_axes=[1, 1],
+            scan_output_axes=[2, 2],
+            body=body,
+        ),
+        helper.make_node("Unsqueeze", ["is_padding", "hypothesis_axis"], ["is_outside"]),
+        helper.make_node("Where", ["is_outside", "start", "chosen_by_letter"], ["chunk_ids"]),
+        helper.make_node("Where", ["is_outside", "certain", "best_by_letter"], ["log_shares"]),
+        helper.make_node(
+            "ReduceSum", ["log_shares", "letter_axis"], [LOG_PROBABILITIES], keepdims=0
+        ),
     ]
 
 

@@ -48,7 +48,7 @@ def fit_temperature(
             ]
         )
         logits = network(letters, path)
-        if network.dimensions.members > 1:
+        if network.is_joint:
             # The geometric mean of the members' probabilities, but for a constant.
             logits = logits.mean(dim=0)
         inside = letters != PADDING_ID

@@ -148,28 +148,31 @@ class Evidence(FixedTensors):
 
         Returns:
             The chunks, 64-bit integers, and their shares of the words, 0 to 1, both (batch,
-            letters, windows, read chunks); and the levels of the words' number, 64-bit
+            letters, read chunks, windows); and the levels of the words' number, 64-bit
             integers, (batch, letters, windows). Of unknown contexts, shares and level are 0.
         """
-        hashes = codes.unsqueeze(-1) * self.multipliers % HASH_MODULUS
+        # The windows come last: rows of a few numbers are slow to work on.
+        hashes = codes.unsqueeze(-2) * self.multipliers.unsqueeze(-1) % HASH_MODULUS
         row, is_stated = _find(hashes, self.statements, len(self.levels), WORD_MODULUS)
         repeated, is_repeated = _find(hashes, self.repetitions, NESTED_LEVELS, BYTE_MODULUS)
-        chunks = self.chunks[row].long()
-        steps = self.shares[row].float()
+        numbers = torch.arange(READ_CHUNKS, device=codes.device).unsqueeze(-1)
+        columns = READ_CHUNKS * row.unsqueeze(-2) + numbers
+        chunks = _take(self.chunks.flatten(), columns).long()
+        steps = _take(self.shares.flatten(), columns).float()
         # What smaller contexts say always: all of them agree, for they have words in common.
-        is_single = is_stated & (steps[..., 0] == SHARE_STEPS) & (steps[..., 1] == 0)
-        single = (chunks[..., 0] * is_single).to(self.is_inside.dtype)
+        is_single = is_stated & (steps[..., 0, :] == SHARE_STEPS) & (steps[..., 1, :] == 0)
+        single = (chunks[..., 0, :] * is_single).to(self.is_inside.dtype)
         inherited = (single.unsqueeze(-2) * self.is_inside).amax(dim=-1)
         is_repeated = is_repeated & ~is_stated & (inherited > 0)
         is_found = is_stated | is_repeated
         is_missing = (~is_found).to(self.is_inside.dtype)
         is_found = is_found & ((is_missing.unsqueeze(-2) * self.is_inside).amax(dim=-1) == 0)
-        best = torch.where(is_repeated, inherited.long(), chunks[..., 0])
-        chunks = torch.cat((best.unsqueeze(-1), chunks[..., 1:]), dim=-1)
-        one_chunk = SHARE_STEPS * (torch.arange(READ_CHUNKS, device=codes.device) == 0)
-        steps = torch.where(is_repeated.unsqueeze(-1), one_chunk.to(steps.dtype), steps)
-        levels = torch.where(is_repeated, repeated + 1, self.levels[row].long())
-        return chunks, steps / SHARE_STEPS * is_found.unsqueeze(-1), levels * is_found
+        best = torch.where(is_repeated, inherited.long(), chunks[..., 0, :])
+        chunks = torch.cat((best.unsqueeze(-2), chunks[..., 1:, :]), dim=-2)
+        one_chunk = SHARE_STEPS * (numbers == 0)
+        steps = torch.where(is_repeated.unsqueeze(-2), one_chunk.to(steps.dtype), steps)
+        levels = torch.where(is_repeated, repeated + 1, _take(self.levels, row).long())
+        return chunks, steps / SHARE_STEPS * is_found.unsqueeze(-2), levels * is_found
 
 
 def is_inside(inner: Window, outer: Window) -> bool:
@@ -200,22 +203,40 @@ def _distinct_rows(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[
 
 
 def _find(hashes: Tensor, cells: Tensor, values: int, modulus: int) -> tuple[Tensor, Tensor]:
-    """Look keys up in a map: their values, 0 for absent ones, and whether they are present."""
+    """Look keys up in a map: their values, 0 for absent ones, and whether they are present.
+
+    Args:
+        hashes: the keys' hashes, (..., cells per key + 1, keys).
+        cells: the map.
+        values: how many values there are.
+        modulus: the modulus of the sums of cells.
+
+    Returns:
+        Both (..., keys).
+    """
     part = len(cells) // CELLS_PER_KEY
-    starts = part * torch.arange(CELLS_PER_KEY, device=hashes.device)
-    sums = cells[hashes[..., :CELLS_PER_KEY] % part + starts].long().sum(dim=-1) % modulus
-    value = sums - _check(hashes) % (modulus // values) * values
+    starts = part * torch.arange(CELLS_PER_KEY, device=hashes.device).unsqueeze(-1)
+    places = hashes[..., :CELLS_PER_KEY, :] % part + starts
+    sums = _take(cells, places).long().sum(dim=-2) % modulus
+    value = sums - _check(hashes[..., CELLS_PER_KEY, :]) % (modulus // values) * values
     is_found = (value >= 0) & (value < values)
     return value * is_found, is_found
 
 
-def _check(hashes: Tensor | NDArray[np.int64]) -> Tensor | NDArray[np.int64]:
-    """Return what tells present keys from absent ones.
+def _take(values: Tensor, places: Tensor) -> Tensor:
+    """Return the values, (values,), at some places, in the shape of ``places``.
+
+    Indexing does the same; this becomes another operator of ONNX, several times as fast.
+    """
+    return values.gather(0, places.flatten()).view(places.shape)
+
+
+def _check(last: Tensor | NDArray[np.int64]) -> Tensor | NDArray[np.int64]:
+    """Return what tells present keys from absent ones, from their last hash.
 
     Squared: codes are polynomials of letters, so that some are sums of others, and so would the
     sums of cells be with a hash that keeps sums.
     """
-    last = hashes[..., CELLS_PER_KEY]
     # TensorRT has no power of integers.
     return last * last % HASH_MODULUS
 
@@ -252,7 +273,7 @@ def _solve_map(
     part = ceil((ROOM * len(keys) + LEAST_ROOM) / CELLS_PER_KEY)
     hashes = keys[:, None] * multipliers % HASH_MODULUS
     places = hashes[:, :CELLS_PER_KEY] % part + part * np.arange(CELLS_PER_KEY)
-    sums = (_check(hashes) % (modulus // distinct) * distinct + values) % modulus
+    sums = (_check(hashes[:, CELLS_PER_KEY]) % (modulus // distinct) * distinct + values) % modulus
     users = np.bincount(places.ravel(), minlength=CELLS_PER_KEY * part)
     # The sum of the keys that use a cell is the key itself where there is one.
     user = np.zeros(CELLS_PER_KEY * part, dtype=np.int64)

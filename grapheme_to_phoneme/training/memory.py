@@ -162,7 +162,8 @@ class MemoryTable(FixedTensors):
         totals = (totals - is_seen.to(totals.dtype)).clamp(min=0)
         counts, order = counts.sort(dim=-1, descending=True, stable=True)
         chunks = chunks.gather(-1, order)[..., :READ_CHUNKS]
-        return chunks.long(), shares_of(counts, totals) / SHARE_STEPS, levels_of(totals)
+        shares = shares_of(counts, totals) / SHARE_STEPS
+        return chunks.long().mT, shares.mT, levels_of(totals)
 
     def evidence(self, windows: Sequence[Window]) -> Evidence:
         """Return what all the words say, for words that are not among them.

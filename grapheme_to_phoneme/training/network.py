@@ -10,7 +10,7 @@ have the same length.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,7 @@ class NetworkDimensions:
         history_dropout: probability of hiding a previous chunk from the decoder.
         recurrent_layers: number of recurrent layers after the convolution blocks.
         members: networks of these dimensions that answer together.
+        companion: another network that answers together with them, and so on.
     """
 
     letters: int
@@ -73,6 +74,12 @@ class NetworkDimensions:
     history_dropout: float
     recurrent_layers: int = 0
     members: int = 1
+    companion: "NetworkDimensions | None" = None
+
+    def of_members(self) -> list["NetworkDimensions"]:
+        """Return the dimensions of every network that answers together, one after the other."""
+        further = self.companion.of_members() if self.companion else []
+        return [replace(self, members=1, companion=None)] * self.members + further
 
     def to_dict(self) -> dict:
         """Return plain values, fit for a checkpoint that loads without arbitrary code."""
@@ -82,7 +89,12 @@ class NetworkDimensions:
     def from_dict(cls, values: dict) -> "NetworkDimensions":
         """Rebuild the dimensions from :meth:`to_dict`'s values."""
         windows = tuple((first, last) for first, last in values["memory_windows"])
-        return cls(**{**values, "memory_windows": windows})
+        companion = values.get("companion")
+        if companion:
+            # It spells and says the same.
+            alphabets = {name: values[name] for name in ("letters", "chunks")}
+            companion = cls.from_dict({**companion, **alphabets})
+        return cls(**{**values, "memory_windows": windows, "companion": companion})
 
 
 class ContextMemory(nn.Module):
@@ -158,12 +170,12 @@ class ContextMemory(nn.Module):
         chunks, shares, levels = self.look_up(letters, own)
         numbers = torch.arange(len(self.windows), device=letters.device)
         levels = levels + numbers * LEVELS
-        chunks = chunks + (numbers * (self.chunks.num_embeddings // len(numbers))).unsqueeze(-1)
-        weights = shares * self.gains(levels)
+        chunks = chunks + numbers * (self.chunks.num_embeddings // len(numbers))
+        weights = shares * self.gains(levels).mT
         kept = torch.ones_like(levels, dtype=shares.dtype)
         if self.training and self.dropout:
             kept = (torch.rand_like(kept) >= self.dropout) / (1.0 - self.dropout)
-            weights = weights * kept.unsqueeze(-1)
+            weights = weights * kept.unsqueeze(-2)
         said = weighted_sum(self.chunks, chunks.flatten(2), weights.flatten(2))
         return self.projection(said + weighted_sum(self.levels, levels, kept))
 
@@ -196,8 +208,8 @@ class ConvolutionBlock(nn.Module):
 
     def __init__(self, size: int, kernel_size: int, expansion: int, dropout: float) -> None:
         super().__init__()
-        # One weight per neighbour and channel. Written out as shifted products it takes a
-        # third of the time of a grouped Conv1d on a CPU, and no transposition.
+        # One weight per neighbour and channel. Written out as shifted products it takes PyTorch
+        # a third of the time of a grouped Conv1d on a CPU, and no transposition.
         self.taps = nn.Parameter(torch.randn(kernel_size, size) * kernel_size**-0.5)
         self.bias = nn.Parameter(torch.zeros(size))
         self.norm = nn.LayerNorm(size)
@@ -207,14 +219,28 @@ class ConvolutionBlock(nn.Module):
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """Refine ``states`` (batch, letters, d); ``mask`` (batch, letters, 1) is 0 at padding."""
+        mixed = self._mix(states * mask)
+        values, gates = self.expand(self.norm(mixed)).chunk(2, dim=-1)
+        return states + self.dropout(self.contract(values * functional.silu(gates)))
+
+    def _mix(self, states: Tensor) -> Tensor:
+        """Convolve, (batch, letters, d) in and out."""
+        kernel_size, size = self.taps.shape
+        reach = kernel_size // 2
+        if torch.compiler.is_exporting():
+            # As an image of one line: ONNX Runtime has a fast operator for those alone.
+            image = states.unsqueeze(1).permute(0, 3, 1, 2)
+            weight = self.taps.t().reshape(size, 1, 1, kernel_size)
+            convolved = functional.conv2d(
+                image, weight, self.bias, padding=(0, reach), groups=size
+            )
+            return convolved.permute(0, 2, 3, 1).squeeze(1)
         length = states.shape[1]
-        reach = len(self.taps) // 2
-        padded = functional.pad(states * mask, (0, 0, reach, reach))
+        padded = functional.pad(states, (0, 0, reach, reach))
         mixed = self.bias
         for i, tap in enumerate(self.taps):
             mixed = mixed + padded[:, i : i + length] * tap
-        values, gates = self.expand(self.norm(mixed)).chunk(2, dim=-1)
-        return states + self.dropout(self.contract(values * functional.silu(gates)))
+        return mixed
 
 
 class AttentionBlock(nn.Module):
@@ -424,10 +450,10 @@ class Decoder(nn.Module):
         from_state = functional.linear(
             state, self.recurrence.weight_hh_l0, self.recurrence.bias_hh_l0
         )
-        input_reset, input_update, input_new = from_inputs.chunk(3, dim=-1)
-        state_reset, state_update, state_new = from_state.chunk(3, dim=-1)
-        reset = torch.sigmoid(input_reset + state_reset)
-        update = torch.sigmoid(input_update + state_update)
+        sizes = (2 * self.state_size, self.state_size)
+        input_gates, input_new = from_inputs.split(sizes, dim=-1)
+        state_gates, state_new = from_state.split(sizes, dim=-1)
+        reset, update = torch.sigmoid(input_gates + state_gates).chunk(2, dim=-1)
         proposed = torch.tanh(input_new + reset * state_new)
         advanced = proposed + update * (state - proposed)
         logits = self.output(functional.silu(hidden + self.from_state(advanced)))
@@ -450,13 +476,14 @@ class Preparation(nn.Module):
 class SideBySide(nn.Module):
     """Layers of which each takes and gives its own share of the features."""
 
-    def __init__(self, layers: Sequence[nn.Module]) -> None:
+    def __init__(self, layers: Sequence[nn.Linear]) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
+        self.sizes = [layer.in_features for layer in layers]
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the layers' results side by side: (..., layers * size) in and out."""
-        parts = features.chunk(len(self.layers), dim=-1)
+        """Return the layers' results side by side, as the features are."""
+        parts = features.split(self.sizes, dim=-1)
         return torch.cat(
             [layer(part) for layer, part in zip(self.layers, parts, strict=True)], dim=-1
         )
@@ -465,12 +492,12 @@ class SideBySide(nn.Module):
 class JointEncoder(nn.Module):
     """The encoders of several networks, side by side."""
 
-    def __init__(self, dimensions: NetworkDimensions) -> None:
+    def __init__(self, members: Sequence[NetworkDimensions]) -> None:
         super().__init__()
-        self.members = nn.ModuleList(Encoder(dimensions) for _ in range(dimensions.members))
+        self.members = nn.ModuleList(Encoder(member) for member in members)
 
     def forward(self, letters: Tensor, own: Tensor | None = None) -> Tensor:
-        """Encode letter ids: (batch, letters) to (batch, letters, members * d)."""
+        """Encode letter ids: (batch, letters) to (batch, letters, sum of the members' d)."""
         return torch.cat([member(letters, own) for member in self.members], dim=-1)
 
 
@@ -483,22 +510,26 @@ class JointDecoder(nn.Module):
     interface of :class:`Decoder`, serves them all.
     """
 
-    def __init__(self, dimensions: NetworkDimensions) -> None:
+    def __init__(self, members: Sequence[NetworkDimensions]) -> None:
         super().__init__()
-        self.members = nn.ModuleList(Decoder(dimensions) for _ in range(dimensions.members))
-        self.state_size = sum(member.state_size for member in self.members)
+        self.members = nn.ModuleList(Decoder(member) for member in members)
+        self.encoder_sizes = [member.encoder_size for member in members]
+        self.output_sizes = [member.output_size for member in members]
+        self.state_sizes = [member.decoder_size for member in members]
+        self.gate_sizes = [3 * size for size in self.state_sizes]
+        self.state_size = sum(self.state_sizes)
 
     def forward(self, encoding: Tensor, chunks: Tensor) -> Tensor:
         """Return every member's logits, as :meth:`Decoder.forward` does.
 
         Args:
-            encoding: (batch, letters, members * d).
+            encoding: (batch, letters, sum of the members' d).
             chunks: the true chunk ids, (batch, letters).
 
         Returns:
             Logits, (members, batch, letters, chunks).
         """
-        parts = encoding.chunk(len(self.members), dim=-1)
+        parts = encoding.split(self.encoder_sizes, dim=-1)
         return torch.stack(
             [member(part, chunks) for member, part in zip(self.members, parts, strict=True)]
         )
@@ -528,7 +559,10 @@ class JointDecoder(nn.Module):
         """
         inputs = zip(
             self.members,
-            *(part.chunk(len(self.members), dim=-1) for part in (table, gates, hidden, state)),
+            table.split(self.gate_sizes, dim=-1),
+            gates.split(self.gate_sizes, dim=-1),
+            hidden.split(self.output_sizes, dim=-1),
+            state.split(self.state_sizes, dim=-1),
             strict=True,
         )
         answers, advanced = zip(
@@ -548,9 +582,10 @@ class Network(nn.Module):
     def __init__(self, dimensions: NetworkDimensions) -> None:
         super().__init__()
         self.dimensions = dimensions
-        is_joint = dimensions.members > 1
-        self.encoder = JointEncoder(dimensions) if is_joint else Encoder(dimensions)
-        self.decoder = JointDecoder(dimensions) if is_joint else Decoder(dimensions)
+        members = dimensions.of_members()
+        self.is_joint = len(members) > 1
+        self.encoder = JointEncoder(members) if self.is_joint else Encoder(dimensions)
+        self.decoder = JointDecoder(members) if self.is_joint else Decoder(dimensions)
 
     @property
     def memories(self) -> list[ContextMemory]:

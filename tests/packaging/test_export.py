@@ -29,8 +29,6 @@ from grapheme_to_phoneme.training.lightning_module import PronunciationModule
 from grapheme_to_phoneme.training.network import Network, NetworkDimensions
 from tests.conftest import TinyRun
 
-DEQUANTIZE = "DequantizeLinear"
-
 # The file alone, with ONNX Runtime and nothing of ours.
 PLAIN_PROGRAM = """
 import sys
@@ -178,15 +176,30 @@ def test_variants(
 
 
 def test_int8_multiplies_integers(tiny_run: TinyRun) -> None:
-    """All products with weights, in the encoder and in the search."""
+    """All products with weights, in the encoder and in either search."""
     graph = onnx.load(tiny_run.int8_model).graph
-    (search,) = (node for node in graph.node if "last_state" in node.output)
-    for nodes in (graph.node, next(iter(search.attribute)).g.node):
+    (choice,) = (node for node in graph.node if node.op_type == "If")
+    searches = [branch.g for branch in choice.attribute]
+    bodies = [
+        attribute.g
+        for search in searches
+        for node in search.node
+        if "last_state" in node.output
+        for attribute in node.attribute
+        if attribute.name == "body"
+    ]
+    assert len(bodies) == 2
+    for nodes in (graph.node, *(body.node for body in bodies)):
+        products = [node.op_type for node in nodes if "MatMul" in node.op_type]
+        assert products.count("MatMulIntegerToFloat") >= 3
         made_by = {name: node.op_type for node in nodes for name in node.output}
-        products = [node for node in nodes if node.op_type in ("MatMul", "Gemm")]
-        quantized = [node for node in products if made_by.get(node.input[1], "") == DEQUANTIZE]
         constant = {tensor.name for tensor in graph.initializer}
-        assert quantized and not any(node.input[1] in constant for node in products)
+        for node in nodes:
+            assert node.op_type not in ("Gemm", "DequantizeLinear")
+            # Attention multiplies what is no weight.
+            assert node.op_type != "MatMul" or constant.isdisjoint(node.input), node.name
+            if node.op_type == "MatMulIntegerToFloat" and "layer_norm" in node.input[0]:
+                assert made_by[node.input[0]] == "QuantizeLinear"
 
 
 def test_variant_that_loses_too_much_is_not_offered(tiny_run: TinyRun, tmp_path: Path) -> None:

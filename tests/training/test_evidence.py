@@ -48,8 +48,8 @@ def lay_out(contexts: int, letters: int = 1, seed: int = 1) -> tuple[Evidence, T
 def test_known_contexts_are_told_exactly(contexts: int) -> None:
     evidence, codes, expected = lay_out(contexts)
     chunks, shares, levels = evidence.look_up(codes[None])
-    assert torch.equal(chunks[0, ..., 0], expected.unsqueeze(-1).expand(-1, 3))
-    assert (shares[..., 0] == 1).all() and not shares[..., 1].any()
+    assert torch.equal(chunks[0, :, 0], expected.unsqueeze(-1).expand(-1, 3))
+    assert (shares[..., 0, :] == 1).all() and not shares[..., 1, :].any()
     assert torch.equal(levels[0], torch.tensor([9, NESTED_LEVELS, 1]).repeat(contexts, 1))
 
 
@@ -103,5 +103,5 @@ def test_statements_of_all_kinds(contexts: list[tuple[int, int, int, int, int]])
     evidence = Evidence.build([(0, 0)], codes, said, shares, levels, none_repeats)
     chunks, found_shares, found_levels = evidence.look_up(codes.view(1, -1, 1))
     assert torch.equal(found_levels.flatten(), levels)
-    torch.testing.assert_close(found_shares[0, :, 0], shares / SHARE_STEPS)
-    assert torch.equal(chunks[0, :, 0], said * (shares > 0))
+    torch.testing.assert_close(found_shares[0, ..., 0], shares / SHARE_STEPS)
+    assert torch.equal(chunks[0, ..., 0], said * (shares > 0))

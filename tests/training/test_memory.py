@@ -108,10 +108,10 @@ def check_said(
             assert levels[place, number] == (total.bit_length() if total else 0)
             ranked = [share / total for _, share in expected.most_common(READ_CHUNKS)]
             ranked += [0.0] * (READ_CHUNKS - len(ranked))
-            assert shares[place, number].tolist() == pytest.approx(
+            assert shares[place, :, number].tolist() == pytest.approx(
                 ranked, abs=0.5 / SHARE_STEPS + 1e-6
             )
-            for index, share in zip(chunks[place, number].tolist(), ranked, strict=True):
+            for index, share in zip(chunks[place, :, number].tolist(), ranked, strict=True):
                 if share:
                     chunk = alphabets.chunks[index - 1]
                     assert expected[chunk] / total == pytest.approx(share)
@@ -162,7 +162,7 @@ def test_a_word_alone_sees_nothing() -> None:
     _, shares, levels = memory.look_up(letters, own)
     assert not shares.any() and not levels.any()
     _, shares, levels = memory.look_up(letters, None)
-    assert (shares[..., 0] == 1).all() and (levels == 1).all()
+    assert (shares[..., 0, :] == 1).all() and (levels == 1).all()
 
 
 def test_padding_and_the_words_beside_it_change_nothing() -> None:
