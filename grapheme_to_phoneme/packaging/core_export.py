@@ -36,7 +36,6 @@ from grapheme_to_phoneme.packaging.onnx_export import (
     open_session,
     search_constants,
     search_step,
-    shapes_and_padding,
 )
 from grapheme_to_phoneme.training.alphabets import Alphabets
 
@@ -68,7 +67,6 @@ def assemble_core(
     """
     nodes = [
         *parts.preparation.graph.node,
-        *shapes_and_padding(),
         *initial_beam(parts.state_size),
         *_positions(),
         helper.make_node("Expand", ["padding", "path_shape"], ["first_path"]),

@@ -35,9 +35,6 @@ IR_VERSION = 9
 CONTRIBUTED_DOMAIN = "com.microsoft"
 ML_DOMAIN = "ai.onnx.ml"
 
-#: Products of matrices, the quantised ones among them.
-PRODUCTS = frozenset({"MatMul", "MatMulIntegerToFloat"})
-
 WORDS = "words"
 BEAM_SIZE = "beam_size"
 PRONUNCIATIONS = "pronunciations"
@@ -134,8 +131,11 @@ def assemble(parts: Parts, alphabets: Alphabets, metadata: ModelMetadata) -> Mod
     nodes = [
         *_letter_ids(alphabets),
         *parts.preparation.graph.node,
-        *shapes_and_padding(),
-        *_search(parts),
+        *initial_beam(parts.state_size),
+        helper.make_node("Equal", [BEAM_SIZE, "one"], ["is_one"]),
+        helper.make_node("Squeeze", ["is_one"], ["is_greedy"]),
+        *_search_scan(parts.step, parts.state_size),
+        *_trace(),
         *_spell_out(alphabets),
     ]
     graph = helper.make_graph(
@@ -294,22 +294,16 @@ def _letter_ids(alphabets: Alphabets) -> list[NodeProto]:
     ]
 
 
-def shapes_and_padding() -> list[NodeProto]:
-    """From ``letters`` and ``beam_size``: ``beam_shape`` and ``is_padding``, (batch, length)."""
-    return [
-        helper.make_node("Shape", ["letters"], ["batch_size"], start=0, end=1),
-        helper.make_node("Concat", ["batch_size", BEAM_SIZE], ["beam_shape"], axis=0),
-        helper.make_node("Equal", ["letters", "padding"], ["is_padding"]),
-    ]
-
-
 def initial_beam(state_size: int) -> list[NodeProto]:
     """The beam before the first letter: one live hypothesis, the others impossible.
 
-    From ``beam_shape`` and ``beam_size``, shape (1,), these nodes compute ``first_state``,
-    ``first_previous`` and ``first_scores``, and ``unmoved``, every hypothesis' own place.
+    From ``letters`` and ``beam_size``, shape (1,), these nodes compute ``first_state``,
+    ``first_previous`` and ``first_scores``, and ``unmoved``, every hypothesis' own place; and
+    ``is_padding``, (batch, length).
     """
     return [
+        helper.make_node("Shape", ["letters"], ["batch_size"], start=0, end=1),
+        helper.make_node("Concat", ["batch_size", BEAM_SIZE], ["beam_shape"], axis=0),
         _constant("state_width", [state_size]),
         helper.make_node("Concat", ["beam_shape", "state_width"], ["state_shape"], axis=0),
         helper.make_node("ConstantOfShape", ["state_shape"], ["first_state"]),
@@ -320,6 +314,7 @@ def initial_beam(state_size: int) -> list[NodeProto]:
         helper.make_node("Where", ["is_first", "certain", "impossible"], ["first_row"]),
         helper.make_node("Expand", ["first_row", "beam_shape"], ["first_scores"]),
         helper.make_node("Expand", ["places", "beam_shape"], ["unmoved"]),
+        helper.make_node("Equal", ["letters", "padding"], ["is_padding"]),
     ]
 
 
@@ -335,10 +330,17 @@ def search_step(step: ModelProto) -> list[NodeProto]:
     ``next_scores``, and the places that the hypotheses grew from, ``source`` and, as an index,
     ``source_index``.
     """
+    return [*_step_nodes(step), *_choose_best()]
+
+
+def _step_nodes(step: ModelProto) -> list[NodeProto]:
+    # Of its own, since ONNX infers no shapes from the values of constants further outside.
+    return [_constant("last_axis", [2]), *step.graph.node]
+
+
+def _choose_best() -> list[NodeProto]:
+    """The bookkeeping of :func:`search_step`."""
     return [
-        # Of its own, since ONNX infers no shapes from the values of constants further outside.
-        _constant("last_axis", [2]),
-        *step.graph.node,
         helper.make_node("Unsqueeze", ["scores", "last_axis"], ["scores_column"]),
         helper.make_node("Add", ["scores_column", "step_log_probabilities"], ["totals"]),
         helper.make_node("Reshape", ["totals", "flat"], ["flat_totals"]),
@@ -357,107 +359,45 @@ def search_step(step: ModelProto) -> list[NodeProto]:
     ]
 
 
-def _search(parts: Parts) -> list[NodeProto]:
-    """The search: ``chunk_ids``, (batch, beam, length), and their log probabilities.
+def _choose_greedily() -> list[NodeProto]:
+    """What :func:`_choose_best` does for one hypothesis.
 
-    Greedy search has a branch of its own, with half the bookkeeping.
+    The state may move on at padding, which comes last: nothing is chosen by it any more.
     """
-    outputs = [
-        helper.make_tensor_value_info("chunk_ids", TensorProto.INT64, ["batch", "beam", "length"]),
-        helper.make_tensor_value_info(LOG_PROBABILITIES, TensorProto.FLOAT, ["batch", "beam"]),
-    ]
-    greedy = helper.make_graph(_greedy_search(parts), "greedy_search", [], outputs)
-    beam = helper.make_graph(
-        [*initial_beam(parts.state_size), *_search_scan(parts.step, parts.state_size), *_trace()],
-        "beam_search",
-        [],
-        outputs,
-    )
     return [
-        helper.make_node("Equal", [BEAM_SIZE, "one"], ["is_one"]),
-        helper.make_node("Squeeze", ["is_one"], ["is_greedy"]),
+        helper.make_node("ArgMax", ["step_log_probabilities"], ["answer"], axis=2, keepdims=0),
+        helper.make_node("Add", ["answer", "one"], ["found_chunk"]),
         helper.make_node(
-            "If",
-            ["is_greedy"],
-            ["chunk_ids", LOG_PROBABILITIES],
-            then_branch=greedy,
-            else_branch=beam,
+            "ReduceMax", ["step_log_probabilities", "last_axis"], ["gained"], keepdims=0
         ),
+        helper.make_node("Add", ["scores", "gained"], ["best"]),
+        helper.make_node("Where", ["outside", "start", "found_chunk"], ["chosen"]),
+        helper.make_node("Where", ["outside", "scores", "best"], ["next_scores"]),
+        helper.make_node("Identity", ["unmoved"], ["source"]),
+        helper.make_node("Identity", ["advanced"], ["next_state"]),
     ]
 
 
-def _greedy_search(parts: Parts) -> list[NodeProto]:
-    """Search with one hypothesis: padding, which comes last, can be left out afterwards.
+def _if_greedy(
+    greedy: list[NodeProto],
+    beam: list[NodeProto],
+    outputs: dict[str, tuple[str, int, list[str | int]]],
+) -> NodeProto:
+    """Do one thing for a single hypothesis and another for more.
 
-    The weights of its products are copies. ONNX Runtime lays out anew, for faster products, only
-    weights that one graph alone refers to.
+    Args:
+        greedy: nodes for a single one.
+        beam: nodes for more.
+        outputs: for every output, what it is called in the nodes, its type and shape.
     """
-    multiplied = {
-        name for node in parts.step.graph.node if node.op_type in PRODUCTS for name in node.input
-    }
-    graph = GraphProto()
-    graph.CopyFrom(parts.step.graph)
-    weights = [
-        tensor
-        for tensor in graph.initializer
-        if tensor.name in multiplied and len(tensor.dims) == 2
-    ]
-    _rename(graph, {tensor.name: f"greedy_{tensor.name}" for tensor in weights})
-    one = ["batch", "beam"]
-    state = ["batch", "beam", parts.state_size]
-    body = helper.make_graph(
-        [
-            # Of its own, since ONNX infers no shapes from the values of constants further outside.
-            _constant("last_axis", [2]),
-            *graph.node,
-            helper.make_node("ArgMax", ["step_log_probabilities"], ["answer"], axis=2, keepdims=0),
-            helper.make_node(
-                "ReduceMax", ["step_log_probabilities", "last_axis"], ["best"], keepdims=0
-            ),
-            helper.make_node("Add", ["answer", "one"], ["chosen"]),
-            helper.make_node("Identity", ["chosen"], ["chosen_out"]),
-        ],
-        "greedy_step",
-        [
-            helper.make_tensor_value_info("state", TensorProto.FLOAT, state),
-            helper.make_tensor_value_info("previous", TensorProto.INT64, one),
-            helper.make_tensor_value_info("gates", TensorProto.FLOAT, ["batch", 1, None]),
-            helper.make_tensor_value_info("hidden", TensorProto.FLOAT, ["batch", 1, None]),
-        ],
-        [
-            helper.make_tensor_value_info("advanced", TensorProto.FLOAT, state),
-            helper.make_tensor_value_info("chosen", TensorProto.INT64, one),
-            helper.make_tensor_value_info("chosen_out", TensorProto.INT64, one),
-            helper.make_tensor_value_info("best", TensorProto.FLOAT, one),
-        ],
-        initializer=weights,
+    values = [helper.make_tensor_value_info(*value) for value in outputs.values()]
+    return helper.make_node(
+        "If",
+        ["is_greedy"],
+        list(outputs),
+        then_branch=helper.make_graph(greedy, "greedy", [], values),
+        else_branch=helper.make_graph(beam, "beam", [], values),
     )
-    return [
-        _constant("state_width", [parts.state_size]),
-        helper.make_node("Concat", ["beam_shape", "state_width"], ["state_shape"], axis=0),
-        helper.make_node("ConstantOfShape", ["state_shape"], ["first_state"]),
-        helper.make_node("Expand", ["start", "beam_shape"], ["first_previous"]),
-        _constant("hypothesis_axis", [1]),
-        _constant("letter_axis", [2]),
-        # What a letter gets has an axis for the hypotheses: made here, and not for every letter.
-        helper.make_node("Unsqueeze", ["all_gates", "letter_axis"], ["gates_by_letter"]),
-        helper.make_node("Unsqueeze", ["all_hidden", "letter_axis"], ["hidden_by_letter"]),
-        helper.make_node(
-            "Scan",
-            ["first_state", "first_previous", "gates_by_letter", "hidden_by_letter"],
-            ["last_state", "last_chunk", "chosen_by_letter", "best_by_letter"],
-            num_scan_inputs=2,
-            scan_input_axes=[1, 1],
-            scan_output_axes=[2, 2],
-            body=body,
-        ),
-        helper.make_node("Unsqueeze", ["is_padding", "hypothesis_axis"], ["is_outside"]),
-        helper.make_node("Where", ["is_outside", "start", "chosen_by_letter"], ["chunk_ids"]),
-        helper.make_node("Where", ["is_outside", "certain", "best_by_letter"], ["log_shares"]),
-        helper.make_node(
-            "ReduceSum", ["log_shares", "letter_axis"], [LOG_PROBABILITIES], keepdims=0
-        ),
-    ]
 
 
 def _search_scan(step: ModelProto, state_size: int) -> list[NodeProto]:
@@ -468,18 +408,27 @@ def _search_scan(step: ModelProto, state_size: int) -> list[NodeProto]:
         "all_hidden": "hidden_by_letter",
         "is_padding": "outside_by_letter",
     }
-    nodes = [
-        *search_step(step),
-        helper.make_node("Identity", ["chosen"], ["chosen_out"]),
-    ]
     beam = ["batch", "beam"]
+    state = [*beam, state_size]
+    nodes = [
+        *_step_nodes(step),
+        _if_greedy(
+            _choose_greedily(),
+            _choose_best(),
+            {
+                "state_now": ("next_state", TensorProto.FLOAT, state),
+                "chosen_now": ("chosen", TensorProto.INT64, beam),
+                "scores_now": ("next_scores", TensorProto.FLOAT, beam),
+                "source_now": ("source", TensorProto.INT64, beam),
+            },
+        ),
+        helper.make_node("Identity", ["chosen_now"], ["chosen_out"]),
+    ]
     body = helper.make_graph(
         nodes,
         "search_step",
         [
-            helper.make_tensor_value_info(
-                "state", TensorProto.FLOAT, ["batch", "beam", state_size]
-            ),
+            helper.make_tensor_value_info("state", TensorProto.FLOAT, state),
             helper.make_tensor_value_info("previous", TensorProto.INT64, beam),
             helper.make_tensor_value_info("scores", TensorProto.FLOAT, beam),
             helper.make_tensor_value_info("gates", TensorProto.FLOAT, ["batch", 1, None]),
@@ -487,13 +436,11 @@ def _search_scan(step: ModelProto, state_size: int) -> list[NodeProto]:
             helper.make_tensor_value_info("outside", TensorProto.BOOL, ["batch", 1]),
         ],
         [
-            helper.make_tensor_value_info(
-                "next_state", TensorProto.FLOAT, ["batch", "beam", state_size]
-            ),
-            helper.make_tensor_value_info("chosen", TensorProto.INT64, beam),
-            helper.make_tensor_value_info("next_scores", TensorProto.FLOAT, beam),
+            helper.make_tensor_value_info("state_now", TensorProto.FLOAT, state),
+            helper.make_tensor_value_info("chosen_now", TensorProto.INT64, beam),
+            helper.make_tensor_value_info("scores_now", TensorProto.FLOAT, beam),
             helper.make_tensor_value_info("chosen_out", TensorProto.INT64, beam),
-            helper.make_tensor_value_info("source", TensorProto.INT64, beam),
+            helper.make_tensor_value_info("source_now", TensorProto.INT64, beam),
         ],
     )
     scan = helper.make_node(
@@ -535,14 +482,17 @@ def _trace() -> list[NodeProto]:
     scan = helper.make_node(
         "Scan",
         ["unmoved", "chosen_by_letter", "source_by_letter"],
-        ["first_place", "chunk_ids"],
+        ["first_place", "path"],
         num_scan_inputs=2,
         scan_input_directions=[1, 1],
         scan_output_directions=[1],
         scan_output_axes=[2],
         body=body,
     )
-    return [scan]
+    by_letter = helper.make_node("Transpose", ["chosen_by_letter"], ["path"], perm=[1, 2, 0])
+    path = TensorProto.INT64, ["batch", "beam", "length"]
+    choice = _if_greedy([by_letter], [scan], {"chunk_ids": ("path", *path)})
+    return [choice]
 
 
 def _spell_out(alphabets: Alphabets) -> list[NodeProto]:

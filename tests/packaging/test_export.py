@@ -176,20 +176,10 @@ def test_variants(
 
 
 def test_int8_multiplies_integers(tiny_run: TinyRun) -> None:
-    """All products with weights, in the encoder and in either search."""
+    """All products with weights, in the encoder and in the search."""
     graph = onnx.load(tiny_run.int8_model).graph
-    (choice,) = (node for node in graph.node if node.op_type == "If")
-    searches = [branch.g for branch in choice.attribute]
-    bodies = [
-        attribute.g
-        for search in searches
-        for node in search.node
-        if "last_state" in node.output
-        for attribute in node.attribute
-        if attribute.name == "body"
-    ]
-    assert len(bodies) == 2
-    for nodes in (graph.node, *(body.node for body in bodies)):
+    (search,) = (node for node in graph.node if "last_state" in node.output)
+    for nodes in (graph.node, next(iter(search.attribute)).g.node):
         products = [node.op_type for node in nodes if "MatMul" in node.op_type]
         assert products.count("MatMulIntegerToFloat") >= 3
         made_by = {name: node.op_type for node in nodes for name in node.output}
