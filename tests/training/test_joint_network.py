@@ -23,17 +23,28 @@ from tests.training.test_network import (
 
 MEMBERS = 3
 JOINT = {"memory_windows": [], "encoder_layers": 0, "recurrent_layers": 2, "members": MEMBERS}
+#: Two with a memory, and another of other sizes without.
+MIXED = {
+    "members": 2,
+    "companion": {
+        **DIMENSIONS,
+        "memory_windows": [],
+        "encoder_size": 24,
+        "decoder_size": 20,
+        "output_size": 28,
+        "history_size": 4,
+    },
+}
 
 
-@pytest.fixture(scope="module")
-def network() -> Network:
-    return make_network(**JOINT)
+@pytest.fixture(scope="module", params=[JOINT, MIXED], ids=["recurrent", "mixed"])
+def network(request: pytest.FixtureRequest) -> Network:
+    return make_network(**request.param)
 
 
 def member_of(network: Network, number: int) -> Network:
     """Return one member as a network of its own."""
-    values = {**network.dimensions.to_dict(), "members": 1}
-    member = Network(NetworkDimensions.from_dict(values)).eval()
+    member = Network(network.dimensions.of_members()[number]).eval()
     member.encoder.load_state_dict(network.encoder.members[number].state_dict())
     member.decoder.load_state_dict(network.decoder.members[number].state_dict())
     return member
@@ -89,8 +100,9 @@ def test_members_are_trained_on_their_own_logits(network: Network) -> None:
     assert not torch.equal(logits[0], logits[1])
 
 
-def test_every_weight_learns() -> None:
-    network = make_network(**JOINT).train()
+@pytest.mark.parametrize("changes", [JOINT, MIXED], ids=["recurrent", "mixed"])
+def test_every_weight_learns(changes: dict) -> None:
+    network = make_network(**changes).train()
     letters, chunks = pad(make_words([6] * 64)), torch.randint(1, CHUNKS, (64, 6))
     logits = network(letters, chunks)
     targets = chunks.expand(logits.shape[:-1])
@@ -113,11 +125,24 @@ def test_members_share_one_memory() -> None:
 
 def test_checkpoints_from_before_members_can_be_read() -> None:
     values = NetworkDimensions.from_dict(DIMENSIONS).to_dict()
-    older = {name: values[name] for name in values if name not in ("members", "recurrent_layers")}
+    added = ("members", "recurrent_layers", "companion")
+    older = {name: values[name] for name in values if name not in added}
     assert NetworkDimensions.from_dict(older) == NetworkDimensions.from_dict(values)
 
 
-@pytest.mark.parametrize("changes", [JOINT, {"members": 2}], ids=["recurrent", "memory"])
+def test_companions_have_companions_and_the_same_alphabets() -> None:
+    further = {**MIXED["companion"], "letters": 0, "chunks": 0}
+    values = {**DIMENSIONS, "companion": {**further, "companion": further}}
+    dimensions = NetworkDimensions.from_dict(values)
+    assert NetworkDimensions.from_dict(dimensions.to_dict()) == dimensions
+    members = dimensions.of_members()
+    assert [member.encoder_size for member in members] == [16, 24, 24]
+    assert {(member.letters, member.chunks) for member in members} == {(12, CHUNKS)}
+
+
+@pytest.mark.parametrize(
+    "changes", [JOINT, {"members": 2}, MIXED], ids=["recurrent", "memory", "mixed"]
+)
 def test_model_file_says_what_the_members_say_together(tmp_path, changes: dict) -> None:
     network = make_network(**changes)
     metadata = ModelMetadata(
