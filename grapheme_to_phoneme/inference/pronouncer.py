@@ -63,7 +63,7 @@ class Pronouncer(GraphPronouncer):
         self,
         model: str | Path,
         threads: int = 0,
-        letters_per_batch: int = 512,
+        letters_per_batch: int = 1024,
         longest_word: int = 256,
         dictionary: Dictionary | None = None,
         use_lexicon: bool = True,
