@@ -18,6 +18,7 @@ import onnx
 import onnxruntime
 import torch
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
 from grapheme_to_phoneme.constants import DISTRIBUTION_NAME
@@ -34,6 +35,9 @@ IR_VERSION = 9
 #: What ONNX Runtime calls its own operators, the Tokenizer among them.
 CONTRIBUTED_DOMAIN = "com.microsoft"
 ML_DOMAIN = "ai.onnx.ml"
+
+#: Operators that compute nothing.
+REARRANGING = frozenset({"Concat", "Reshape", "Slice", "Transpose", "Unsqueeze"})
 
 WORDS = "words"
 BEAM_SIZE = "beam_size"
@@ -218,12 +222,31 @@ def _export(
     )
     model = onnx.compose.add_prefix(program.model_proto, prefix)
     _rename(model.graph, {prefix + name: name for name in (*examples, *outputs)})
+    _fold_constants(model.graph)
     _inline_sizes(model.graph)
     # PyTorch takes the length that an LSTM was shown for the only one, in what it says of shapes.
     del model.graph.value_info[:]
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
     return model
+
+
+def _fold_constants(graph: GraphProto) -> None:
+    """Compute what PyTorch arranges anew of an LSTM's weights whenever the graph runs."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        if node.op_type in REARRANGING and all(name in constants for name in node.input):
+            given = {name: numpy_helper.to_array(constants[name]) for name in node.input}
+            (values,) = ReferenceEvaluator(node).run(None, given)
+            (output,) = node.output
+            constants[output] = numpy_helper.from_array(np.ascontiguousarray(values), output)
+        else:
+            nodes.append(node)
+    used = {name for node in nodes for name in node.input}
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(tensor for name, tensor in constants.items() if name in used)
 
 
 def _inline_sizes(graph: GraphProto) -> None:
