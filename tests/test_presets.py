@@ -24,7 +24,7 @@ def write_lexicon(path: Path, words: int) -> list[str]:
 
 @pytest.mark.parametrize(
     ("words", "preset"),
-    [(800, "small"), (2_999, "small"), (3_000, "medium"), (29_999, "medium"), (30_000, "default")],
+    [(800, "small"), (2_999, "small"), (3_000, "medium"), (79_999, "medium"), (80_000, "default")],
 )
 def test_size_chooses(tmp_path: Path, caplog, words: int, preset: str) -> None:
     caplog.set_level("INFO")
