@@ -222,8 +222,8 @@ def _export(
     )
     model = onnx.compose.add_prefix(program.model_proto, prefix)
     _rename(model.graph, {prefix + name: name for name in (*examples, *outputs)})
-    _fold_constants(model.graph)
     _inline_sizes(model.graph)
+    _fold_constants(model.graph)
     # PyTorch takes the length that an LSTM was shown for the only one, in what it says of shapes.
     del model.graph.value_info[:]
     for value in model.graph.output:
@@ -262,11 +262,8 @@ def _inline_sizes(graph: GraphProto) -> None:
             nodes.append(_constant(name, sizes[node.input[1]].tolist()))
             node.input[1] = name
         nodes.append(node)
-    used = {name for node in nodes for name in node.input}
-    constants = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.node[:], graph.initializer[:]
+    del graph.node[:]
     graph.node.extend(nodes)
-    graph.initializer.extend(constants)
 
 
 def _rename(graph: GraphProto, names: dict[str, str]) -> None:
