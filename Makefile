@@ -40,9 +40,9 @@ lint: setup ## run every hook of pre-commit on every file, and look for missing 
 	$(POETRY) check --lock
 
 .PHONY: pytest
-pytest: setup ## run the tests; make pytest ARGS="-k lexicon" for some of them
+pytest: setup ## run the tests, one process per core; make pytest ARGS="-k lexicon" for some of them
 	@mkdir -p build
-	$(BIN)/pytest $(ARGS) 2>&1 | tee build/pytest.log
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile $(ARGS) 2>&1 | tee build/pytest.log
 
 .PHONY: wheel
 wheel: setup ## build the wheel and the source archive into dist/

@@ -42,7 +42,12 @@ Token = tuple[str, Chunk]
 
 
 def measure(
-    lexicon: str, folder: str, *overrides: str, words: int = 0, share: float = 0.02
+    lexicon: str,
+    folder: str,
+    *overrides: str,
+    words: int = 0,
+    share: float = 0.02,
+    networks: bool = True,
 ) -> None:
     """Plant errors into an ARPAbet lexicon with stress, review it, and count what was found.
 
@@ -52,6 +57,7 @@ def measure(
         overrides: Hydra overrides, such as review.folds=2.
         words: how many of its words to take, drawn at random; 0 takes all.
         share: errors per entry.
+        networks: whether to review with networks; if not, pair n-grams alone do.
     """
     target = Path(folder)
     path = target / "planted.tsv"
@@ -66,9 +72,10 @@ def measure(
     write_tsv(path, entries)
     preset = automatic_overrides(config, given, config.review.preset)
     config = compose_config([*preset, *given])
-    judgements = review(path, config, target / "review")
-    ranked = [(judgement.spelling, judgement.given_phones) for judgement in judgements]
-    report("networks of the other folds", ranked, planted)
+    if networks:
+        judgements = review(path, config, target / "review")
+        ranked = [(judgement.spelling, judgement.given_phones) for judgement in judgements]
+        report("networks of the other folds", ranked, planted)
     report("pair n-grams of the other folds", rank_by_ngrams(entries, config), planted)
 
 

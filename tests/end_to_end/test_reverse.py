@@ -1,6 +1,7 @@
 """A model that spells, from the command line."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import onnx
@@ -11,7 +12,8 @@ from grapheme_to_phoneme import Pronouncer
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.metadata import DESCRIPTION_PROPERTY
 from grapheme_to_phoneme.lexicon.writing import write_tsv
-from tests.conftest import TINY_MODEL_OVERRIDES, TinyLexicon, run_g2p
+from tests.bulk.running import SMALL_BLOCKS, size_of, wait_for
+from tests.conftest import G2P, TINY_MODEL_OVERRIDES, TinyLexicon, g2p_environment, run_g2p
 from tests.test_commands import check_refused
 
 TRAIN_WORDS, DEV_WORDS = 2500, 300
@@ -122,6 +124,32 @@ def test_export_writes_the_model_anew(run: Path) -> None:
     completed = run_g2p("export", "--run", "runs/reverse", cwd=run.parent.parent)
     assert completed.returncode == 0, completed.stderr.decode()
     assert Pronouncer(run / "model.onnx").metadata == before
+
+
+def test_interrupted_spelling_is_gone_on_with(
+    run: Path, tiny_lexicon: TinyLexicon, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "said.txt", tmp_path / "out.tsv"
+    source.write_text(
+        "".join(f"{' '.join(entry.phones)}\n" for entry in tiny_lexicon.train[:2000])
+    )
+    arguments = ["infer", "--model", run / "model.onnx", "--input", source, "--n-best", "2"]
+    whole = run_g2p(*arguments)
+    assert whole.returncode == 0, whole.stderr.decode()
+    arguments += ["--output", target, "--resume", "--overrides", " ".join(SMALL_BLOCKS)]
+    partial = tmp_path / "out.tsv.partial"
+    with subprocess.Popen(
+        [G2P, *arguments], env=g2p_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            wait_for(lambda: process.poll() is not None or size_of(partial) > 0)
+            assert process.poll() is None
+        finally:
+            process.kill()
+    completed = run_g2p(*arguments, "--workers", "2")
+    assert completed.returncode == 0, completed.stderr.decode()
+    assert completed.stderr.decode().startswith("going on after ")
+    assert target.read_bytes() == whole.stdout
 
 
 @pytest.mark.parametrize(

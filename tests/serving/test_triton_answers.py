@@ -117,6 +117,20 @@ def test_command_line_answers_as_without_a_server(
     )
 
 
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_several_workers_ask_the_server(tiny_run: TinyRun, triton: Server, scheme: str) -> None:
+    words = [entry.spelling for entry in tiny_run.lexicon.dev]
+    content = "".join(f"{word}\n" for word in words).encode()
+    local = run_g2p("infer", "--model", tiny_run.model, standard_input=content)
+    few_words_at_a_time = ("--overrides", "infer.words_per_batch=100")
+    remote = run_g2p(
+        *("infer", "--server", getattr(triton, scheme), "--workers", "2", *few_words_at_a_time),
+        standard_input=content,
+    )
+    assert remote.returncode == 0, remote.stderr.decode()
+    assert remote.stdout == local.stdout
+
+
 def test_outputs_can_be_chosen(triton: Server) -> None:
     status, answer = triton.infer(["stone"], outputs=[{"name": "PHONES"}])
     assert status == 200
