@@ -142,7 +142,9 @@ def test_interrupted_spelling_is_gone_on_with(
         [G2P, *arguments], env=g2p_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         try:
-            wait_for(lambda: process.poll() is not None or size_of(partial) > 0)
+            wait_for(
+                lambda: process.poll() is not None or size_of(partial) > len(whole.stdout) // 3
+            )
             assert process.poll() is None
         finally:
             process.kill()
