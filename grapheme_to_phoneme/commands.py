@@ -129,11 +129,7 @@ class Commands:
 
             overrides = (*automatic_overrides(config, overrides), *overrides)
             config = _compose("train", overrides, unknown)
-        model = workflows.train(config, overrides, run_directory)
-        from grapheme_to_phoneme.lexicon.direction import is_reverse
-
-        example = "'T EH1 S T'" if is_reverse(config.direction) else "kubernetes"
-        LOGGER.info("try it: g2p infer --model %s %s", model, example)
+        workflows.train(config, overrides, run_directory)
 
     @SetParseFn(str)
     def export(self, *overrides: str, run: str = "", checkpoint: str = "", **unknown: str) -> None:
@@ -198,7 +194,7 @@ class Commands:
         from grapheme_to_phoneme.packaging.package import package_run
 
         target = package_run(directory, config)
-        LOGGER.info("try it: g2p infer --model %s kubernetes", target)
+        LOGGER.info("try it: g2p infer --model %s WORD", target)
 
     @SetParseFn(str)
     def export_triton(self, *overrides: str, model: str = "", **unknown: str) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -52,6 +53,9 @@ RUN_DIRECTORY_VARIABLE = "G2P_RUN_DIRECTORY"
 #: The folder of the teachers' runs, in the run's own.
 TEACHERS_DIRECTORY = "teachers"
 
+#: Asked for as an example where a model knows its letters: hardly a lexicon has it.
+EXAMPLE_WORD = "kubernetes"
+
 #: The setting that lets the hardware decide.
 AUTOMATIC = "auto"
 
@@ -88,16 +92,13 @@ def _choose_run_directory(config: DictConfig) -> Path:
     return directory
 
 
-def train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> Path:
+def train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> None:
     """Train, export and report; go on from the last checkpoint where there is one.
 
     Args:
         config: the whole configuration.
         overrides: what it was composed from, saved beside the run.
         run_directory: the run's directory, new or of an interrupted run.
-
-    Returns:
-        The model file.
 
     Raises:
         UserError: if the data or the configuration does not allow a training.
@@ -118,7 +119,21 @@ def train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> 
         score = export_checkpoint(fitted.best_checkpoint, target, references, config)
         _report(score, trainer.global_step, run_directory, config, state, fitted.loggers)
         _register(run_directory, config, fitted.loggers)
-    return target
+        LOGGER.info("try it: g2p infer --model %s %s", target, _example(data))
+
+
+def _example(data: LexiconData) -> str:
+    """Return the end of a command line that asks a model for a word that it can read."""
+    if not data.languages:
+        letters = {letter for entry in data.train for letter in entry.spelling}
+        if letters.issuperset(EXAMPLE_WORD):
+            return EXAMPLE_WORD
+    spelling = (data.dev or data.train)[0].spelling
+    for language in data.languages:
+        if spelling.startswith(language.tag):
+            return f"--language {language.code} {shlex.quote(spelling.removeprefix(language.tag))}"
+    between = " " if data.normalization.symbols else ""
+    return shlex.quote(between.join(map(data.normalization.symbol_of, spelling)))
 
 
 @dataclass(frozen=True)

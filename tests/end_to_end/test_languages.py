@@ -1,6 +1,7 @@
 """One model of several languages, and a model for each of several languages."""
 
 import random
+import shlex
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,15 @@ def infer(model: Path, *arguments: str) -> str:
     completed = run_g2p("infer", "--model", model, *arguments)
     assert completed.returncode == 0, completed.stderr.decode()
     return completed.stdout.decode()
+
+
+def test_suggested_command_has_a_word_of_the_language(model: Path) -> None:
+    *_, last = (model.parent / "train.log").read_text().splitlines()
+    command = last.partition("try it: g2p ")[2]
+    completed = run_g2p(*shlex.split(command), cwd=model.parent.parent.parent)
+    assert completed.returncode == 0, completed.stderr.decode()
+    word, phones = completed.stdout.decode().split("\t")
+    assert word in command and phones
 
 
 def test_language_is_an_option(model: Path) -> None:

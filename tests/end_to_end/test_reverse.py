@@ -1,6 +1,7 @@
 """A model that spells, from the command line."""
 
 import json
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -46,7 +47,9 @@ def run(tiny_lexicon: TinyLexicon, tmp_path_factory: pytest.TempPathFactory) -> 
     assert completed.returncode == 0, completed.stderr.decode()
     said = completed.stderr.decode()
     assert "entries sound like words of the training part and are left out" in said
-    assert said.splitlines()[-1].startswith("try it: g2p infer --model runs/reverse/model.onnx '")
+    suggested = said.splitlines()[-1].removeprefix("try it: g2p ")
+    spelled = run_g2p(*shlex.split(suggested), cwd=folder)
+    assert spelled.returncode == 0, spelled.stderr.decode()
     return folder / "runs" / "reverse"
 
 
