@@ -119,15 +119,14 @@ def train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> 
         score = export_checkpoint(fitted.best_checkpoint, target, references, config)
         _report(score, trainer.global_step, run_directory, config, state, fitted.loggers)
         _register(run_directory, config, fitted.loggers)
-        LOGGER.info("try it: g2p infer --model %s %s", target, _example(data))
+        example = _example(data, fitted.prepared.alphabets)
+        LOGGER.info("try it: g2p infer --model %s %s", target, example)
 
 
-def _example(data: LexiconData) -> str:
+def _example(data: LexiconData, alphabets: Alphabets) -> str:
     """Return the end of a command line that asks a model for a word that it can read."""
-    if not data.languages:
-        letters = {letter for entry in data.train for letter in entry.spelling}
-        if letters.issuperset(EXAMPLE_WORD):
-            return EXAMPLE_WORD
+    if not data.languages and set(alphabets.letters).issuperset(EXAMPLE_WORD):
+        return EXAMPLE_WORD
     spelling = (data.dev or data.train)[0].spelling
     for language in data.languages:
         if spelling.startswith(language.tag):
