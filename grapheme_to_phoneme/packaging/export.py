@@ -28,6 +28,7 @@ from grapheme_to_phoneme.inference.metadata import ModelLanguage, ModelMetadata
 from grapheme_to_phoneme.inference.pronouncer import Pronouncer
 from grapheme_to_phoneme.normalization import Normalization
 from grapheme_to_phoneme.packaging.core_export import assemble_core, check_core
+from grapheme_to_phoneme.packaging.equalization import equalize
 from grapheme_to_phoneme.packaging.half_precision import halve
 from grapheme_to_phoneme.packaging.onnx_export import (
     Parts,
@@ -36,7 +37,8 @@ from grapheme_to_phoneme.packaging.onnx_export import (
     open_session,
     write_model,
 )
-from grapheme_to_phoneme.packaging.quantization import quantize
+from grapheme_to_phoneme.packaging.quantization import letter_batches, quantize
+from grapheme_to_phoneme.packaging.standard_operators import in_standard_operators
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, Alphabets
 from grapheme_to_phoneme.training.calibration import fit_temperature
 from grapheme_to_phoneme.training.evaluation import by_language, score_answers
@@ -100,19 +102,27 @@ def export_checkpoint(
     module = load_checkpoint(checkpoint)
     spellings = _known_spellings(references, module.alphabets)
     _calibrate(module, spellings, references, config.export)
-    parts = export_parts(module.network)
+    sample = _sample(spellings, config.export.calibration_words, config.export)
+    batches = letter_batches(module.alphabets, sample)
+    network = equalize(module.network, batches)
+    parts = export_parts(network)
     folder = target.with_name(VARIANTS_DIRECTORY)
     with TemporaryDirectory(dir=_existing(target.parent), prefix=".export-") as unchecked:
         exact = _write_variant(FLOAT32, parts, module, Path(unchecked), references, config)
         check_parity(module.network, module.alphabets, exact.path, spellings, config.export)
-        sample = _sample(spellings, config.export.calibration_words, config.export)
-        quantized = quantize(parts, module.network, module.alphabets, sample)
+        quantized = quantize(parts, network, batches)
         small = _write_variant(INT8, quantized, module, Path(unchecked), references, config)
-        halved = halve(parts)
+        standard = in_standard_operators(parts)
+        halved = halve(standard)
         half = _write_variant(FLOAT16, halved, module, Path(unchecked), references, config)
         offered = _offer([exact, small, half], config.export.tolerated_loss)
         cores = _write_cores(
-            [(exact, parts), (half, halved)], offered, module, Path(unchecked), spellings, config
+            [(exact, standard), (half, halved)],
+            offered,
+            module,
+            Path(unchecked),
+            spellings,
+            config,
         )
         _replace_folder(folder, [variant.path for variant in offered])
         _replace_folder(target.with_name(CORE_DIRECTORY), cores)

@@ -226,6 +226,13 @@ def _export(
     _fold_constants(model.graph)
     # PyTorch takes the length that an LSTM was shown for the only one, in what it says of shapes.
     del model.graph.value_info[:]
+    # What ONNX Runtime's own operators give, ONNX does not know.
+    model.graph.value_info.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        for node in model.graph.node
+        if node.domain == CONTRIBUTED_DOMAIN
+        for name in node.output
+    )
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
     return model

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import GraphProto, ModelProto
 from onnxruntime.quantization import (
     CalibrationDataReader,
     QuantFormat,
@@ -41,9 +41,7 @@ class _Reader(CalibrationDataReader):
         return next(self._batches, None)
 
 
-def quantize(
-    parts: Parts, network: Network, alphabets: Alphabets, spellings: Sequence[str]
-) -> Parts:
+def quantize(parts: Parts, network: Network, batches: Sequence[torch.Tensor]) -> Parts:
     """Quantise the matrix products of a model's parts.
 
     Weights become 8-bit integers with a scale per column, activations with one per product.
@@ -52,19 +50,18 @@ def quantize(
     Args:
         parts: the float32 parts.
         network: the network that they come from.
-        alphabets: its alphabets.
-        spellings: real words, to measure the ranges of the activations on.
+        batches: real words, to measure the ranges of the activations on: see
+            :func:`letter_batches`.
     """
-    letters = _letter_batches(alphabets, spellings)
-    steps = [feeds for batch in letters for feeds in _step_feeds(network, batch)]
-    preparation = [{"letters": batch.numpy()} for batch in letters]
+    steps = [feeds for batch in batches for feeds in _step_feeds(network, batch)]
+    preparation = [{"letters": batch.numpy()} for batch in batches]
     return Parts(
         _quantize(parts.preparation, preparation), _quantize(parts.step, steps), parts.state_size
     )
 
 
-def _letter_batches(alphabets: Alphabets, spellings: Sequence[str]) -> list[torch.Tensor]:
-    """Return letter ids, a batch for each length: padding has no range to measure."""
+def letter_batches(alphabets: Alphabets, spellings: Sequence[str]) -> list[torch.Tensor]:
+    """Return letter ids, (batch, letters), a batch for each length: padding has no range."""
     by_length: dict[int, list[list[int]]] = defaultdict(list)
     for spelling in spellings:
         ids = alphabets.encode(spelling)
@@ -96,6 +93,16 @@ def _step_feeds(network: Network, letters: torch.Tensor) -> list[Feeds]:
     return feeds
 
 
+def _products_of_counts(graph: GraphProto) -> list[str]:
+    """Return the names of the products that sum up what was true or counted, and must be exact."""
+    counts = {node.output[0] for node in graph.node if node.op_type == "Cast"}
+    return [
+        node.name
+        for node in graph.node
+        if node.op_type == "MatMul" and not counts.isdisjoint(node.input)
+    ]
+
+
 def _quantize(part: ModelProto, batches: Iterable[Feeds]) -> ModelProto:
     with TemporaryDirectory() as folder:
         source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
@@ -106,15 +113,12 @@ def _quantize(part: ModelProto, batches: Iterable[Feeds]) -> ModelProto:
             _Reader(batches),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["MatMul"],
+            nodes_to_exclude=_products_of_counts(part.graph),
             per_channel=True,
             weight_type=QuantType.QInt8,
             activation_type=QuantType.QUInt8,
-            extra_options={
-                # Attention multiplies activations by activations: too coarse, too little gain.
-                "MatMulConstBOnly": True,
-                # Sums and norms follow, in float32.
-                "OpTypesToExcludeOutputQuantization": ["MatMul"],
-            },
+            # Sums and norms follow, in float32.
+            extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},
         )
         quantized = onnx.load_model(target)
     tidy(quantized.graph)

@@ -11,8 +11,10 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from grapheme_to_phoneme.packaging.onnx_export import CONTRIBUTED_DOMAIN
 
-#: Numbers in a table from which on it is worth 8 bits instead of 16.
+#: Numbers in a table from which on it is worth 8 bits instead of 16, and 16 instead of 32: fewer
+#: bytes cost an operator that restores the numbers.
 LARGE_TABLE = 65_536
+SMALL_TABLE = 1_024
 
 
 def tidy(graph: GraphProto) -> None:
@@ -150,7 +152,7 @@ def _drop_unused(graph: GraphProto) -> None:
 def _shrink_tables(graph: GraphProto) -> None:
     """Keep the tables in a few bits from which rows are taken, and the rows in float32.
 
-    Large ones get 8 bits, the others 16.
+    Large ones get 8 bits, the others 16, but for the smallest.
     """
     uses = _uses(graph)
     restoring: dict[str, NodeProto] = {}
@@ -162,6 +164,8 @@ def _shrink_tables(graph: GraphProto) -> None:
         if table.data_type != TensorProto.FLOAT or len(table.dims) != 2 or not is_looked_up:
             continue
         values = numpy_helper.to_array(table)
+        if values.size < SMALL_TABLE:
+            continue
         operator, settings, constants = "Cast", {"to": TensorProto.FLOAT}, []
         if values.size < LARGE_TABLE:
             small = values.astype(np.float16)

@@ -165,8 +165,8 @@ class Evidence(FixedTensors):
         inherited = (single.unsqueeze(-2) * self.is_inside).amax(dim=-1)
         is_repeated = is_repeated & ~is_stated & (inherited > 0)
         is_found = is_stated | is_repeated
-        is_missing = (~is_found).to(self.is_inside.dtype)
-        is_found = is_found & ((is_missing.unsqueeze(-2) * self.is_inside).amax(dim=-1) == 0)
+        missing_inside = (~is_found).to(self.is_inside.dtype) @ self.is_inside.T
+        is_found = is_found & (missing_inside == 0)
         best = torch.where(is_repeated, inherited.long(), chunks[..., 0, :])
         chunks = torch.cat((best.unsqueeze(-2), chunks[..., 1:, :]), dim=-2)
         one_chunk = SHARE_STEPS * (numbers == 0)

@@ -23,6 +23,9 @@ from grapheme_to_phoneme.training.memory import MemoryTable, context_codes
 #: Added to the attention that padding gets; finite, since an empty word is all padding.
 OUT_OF_SIGHT = -1e4
 
+#: What the exported graph calls attention: an operator of ONNX Runtime's own.
+ATTENTION_OPERATOR = "com.microsoft::MultiHeadAttention"
+
 #: Standard deviation of the memory's embeddings at first.
 INITIAL_EVIDENCE = 0.05
 
@@ -264,17 +267,30 @@ class AttentionBlock(nn.Module):
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """Refine ``states`` (batch, letters, d); ``mask`` (batch, letters, 1) is 0 at padding."""
         batch, length, size = states.shape
-        inward = self.inward(self.norm(states)).view(
-            batch, length, 3, self.heads, size // self.heads
-        )
-        queries, keys, values = inward.permute(2, 0, 3, 1, 4).unbind()
+        queries, keys, values = self.inward(self.norm(states)).chunk(3, dim=-1)
         places = torch.arange(length, device=states.device)
         distances = (places - places.unsqueeze(-1)).clamp(-self.reach, self.reach) + self.reach
         bias = self.distances(distances).permute(2, 0, 1)  # (heads, letters, letters)
         bias = bias + OUT_OF_SIGHT * (1.0 - mask.view(batch, 1, 1, length))
-        scores = queries @ keys.transpose(-1, -2) * (size // self.heads) ** -0.5
-        attended = functional.softmax(scores + bias, dim=-1).to(values.dtype) @ values
-        joined = attended.transpose(1, 2).reshape(batch, length, size)
+        scale = (size // self.heads) ** -0.5
+        if torch.compiler.is_exporting():
+            # One operator of ONNX Runtime, in place of twenty.
+            joined = torch.onnx.ops.symbolic(
+                ATTENTION_OPERATOR,
+                (queries, keys, values, None, None, bias),
+                {"num_heads": self.heads, "scale": scale},
+                dtype=states.dtype,
+                shape=states.shape,
+                version=1,
+            )
+        else:
+            queries, keys, values = (
+                part.view(batch, length, self.heads, -1).transpose(1, 2)
+                for part in (queries, keys, values)
+            )
+            scores = queries @ keys.transpose(-1, -2) * scale
+            attended = functional.softmax(scores + bias, dim=-1).to(values.dtype) @ values
+            joined = attended.transpose(1, 2).reshape(batch, length, size)
         return states + self.dropout(self.outward(joined))
 
 
@@ -456,8 +472,12 @@ class Decoder(nn.Module):
         reset, update = torch.sigmoid(input_gates + state_gates).chunk(2, dim=-1)
         proposed = torch.tanh(input_new + reset * state_new)
         advanced = proposed + update * (state - proposed)
-        logits = self.output(functional.silu(hidden + self.from_state(advanced)))
-        return functional.log_softmax(logits[..., START_ID + 1 :], dim=-1), advanced
+        logits = functional.linear(
+            functional.silu(hidden + self.from_state(advanced)),
+            self.output.weight[START_ID + 1 :],
+            self.output.bias[START_ID + 1 :],
+        )
+        return functional.log_softmax(logits, dim=-1), advanced
 
 
 class Preparation(nn.Module):

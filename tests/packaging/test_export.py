@@ -186,8 +186,10 @@ def test_int8_multiplies_integers(tiny_run: TinyRun) -> None:
         constant = {tensor.name for tensor in graph.initializer}
         for node in nodes:
             assert node.op_type not in ("Gemm", "DequantizeLinear")
-            # Attention multiplies what is no weight.
-            assert node.op_type != "MatMul" or constant.isdisjoint(node.input), node.name
+            # What is counted is no number to round.
+            is_count = any(made_by.get(name) == "Cast" for name in node.input)
+            is_product = node.op_type == "MatMul" and not constant.isdisjoint(node.input)
+            assert is_count or not is_product, node.name
             if node.op_type == "MatMulIntegerToFloat" and "layer_norm" in node.input[0]:
                 assert made_by[node.input[0]] == "QuantizeLinear"
 
@@ -272,13 +274,13 @@ def test_parity_was_checked_on_a_thousand_words(tiny_run: TinyRun) -> None:
     assert "parity with PyTorch holds on 1000 words, batches of 1/7/64/512" in said
 
 
-def nudge_output(model: onnx.ModelProto) -> None:
-    """Make one chunk a little more probable everywhere, in the file alone."""
+def nudge_gates(model: onnx.ModelProto) -> None:
+    """Open the gates of the recurrence a little more, in the file alone."""
     (tensor,) = (
-        tensor for tensor in model.graph.initializer if tensor.name.endswith("output.bias")
+        tensor for tensor in model.graph.initializer if tensor.name.endswith("gates.bias")
     )
     values = numpy_helper.to_array(tensor).copy()
-    values[1] += 0.01
+    values += 0.1
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
 
@@ -298,7 +300,7 @@ def swap_letters(model: onnx.ModelProto) -> None:
             attribute.ints[:] = [attribute.ints[i] for i in (1, 0, *range(2, len(attribute.ints)))]
 
 
-@pytest.mark.parametrize("damage", [nudge_output, forget_spaces, swap_letters])
+@pytest.mark.parametrize("damage", [nudge_gates, forget_spaces, swap_letters])
 def test_parity_finds_a_damaged_file(
     module: PronunciationModule,
     tiny_run: TinyRun,

@@ -8,7 +8,7 @@ import pytest
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from grapheme_to_phoneme.packaging.onnx_export import CONTRIBUTED_DOMAIN, IR_VERSION, OPSET
-from grapheme_to_phoneme.packaging.quantized_graph import LARGE_TABLE, tidy
+from grapheme_to_phoneme.packaging.quantized_graph import LARGE_TABLE, SMALL_TABLE, tidy
 
 RANDOM = np.random.default_rng(1)
 
@@ -100,8 +100,15 @@ def test_what_is_no_product_gets_the_unrounded_floats() -> None:
 
 
 @pytest.mark.parametrize("offset", [-7.0, 0.0, 7.0])
-@pytest.mark.parametrize("rows", [3, LARGE_TABLE // 16])
-def test_tables_lose_little(rows: int, offset: float) -> None:
+@pytest.mark.parametrize(
+    ("rows", "kind"),
+    [
+        (3, TensorProto.FLOAT),
+        (SMALL_TABLE // 16, TensorProto.FLOAT16),
+        (LARGE_TABLE // 16, TensorProto.UINT8),
+    ],
+)
+def test_tables_lose_little(rows: int, kind: int, offset: float) -> None:
     """Whatever the range of a column is, zero inside or not."""
     table = (RANDOM.normal(size=(rows, 16)) + offset).astype(np.float32)
     graph = make_graph(
@@ -112,8 +119,7 @@ def test_tables_lose_little(rows: int, offset: float) -> None:
     )
     tidy(graph)
     (kept,) = (tensor for tensor in graph.initializer if tensor.name == "table")
-    kinds = {False: TensorProto.FLOAT16, True: TensorProto.UINT8}
-    assert kept.data_type == kinds[rows * 16 >= LARGE_TABLE]
+    assert kept.data_type == kind
     places = np.array([[0, rows - 1], [1, 2]])
     reach = max(abs(table.min()), abs(table.max())) + np.ptp(table, axis=0).max()
     np.testing.assert_allclose(run(graph, places)[0], table[places], atol=reach / 255)
