@@ -3,10 +3,9 @@
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
+from struct import Struct
+from typing import NamedTuple
 
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.metadata import ModelMetadata
@@ -16,6 +15,9 @@ from grapheme_to_phoneme.notation import converter, notation_of
 
 #: Hypotheses per wanted pronunciation: several may differ in their alignment alone.
 HYPOTHESES_PER_ANSWER = 2
+
+#: The precision of probabilities.
+FLOAT32 = Struct("f")
 
 #: Where a pronunciation comes from.
 SOURCE_DICTIONARY = "dictionary"
@@ -32,8 +34,7 @@ Rewriting = Callable[[Iterable[str]], tuple[str, ...]]
 Dictionary = Mapping[str, Sequence[tuple[str, ...]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Alternative:
+class Alternative(NamedTuple):
     """A further pronunciation of a word.
 
     Attributes:
@@ -47,9 +48,11 @@ class Alternative:
     alignment: Alignment = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Pronunciation:
+class Pronunciation(NamedTuple):
     """What the model, the user's dictionary or the packed lexicon says of a word.
+
+    A named tuple, which is made in a third of the time that a frozen dataclass takes: there is
+    one for every word.
 
     Attributes:
         word: the word as it was given.
@@ -258,8 +261,7 @@ class BasePronouncer(ABC):
         if self._rewrite is None and not self.metadata.spells:
             return choices
         return [
-            replace(
-                choice,
+            choice._replace(
                 phones=rewrite(choice.phones),
                 alignment=tuple(
                     (show(letter), rewrite(phones)) for letter, phones in choice.alignment
@@ -303,7 +305,7 @@ class BasePronouncer(ABC):
         if with_alignment and self._tags:
             found = {
                 spelling: [
-                    replace(choice, alignment=self._untagged(choice.alignment))
+                    choice._replace(alignment=self._untagged(choice.alignment))
                     for choice in choices
                 ]
                 for spelling, choices in found.items()
@@ -353,7 +355,8 @@ def round_probability(probability: float) -> float:
 
     Servers send it in that precision, so that an answer is the same wherever it comes from.
     """
-    return float(np.float32(min(1.0, probability)))
+    (rounded,) = FLOAT32.unpack(FLOAT32.pack(min(1.0, probability)))
+    return rounded
 
 
 def equally_likely(pronunciations: Sequence[tuple[str, ...]]) -> tuple[Alternative, ...]:

@@ -4,7 +4,6 @@ from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from math import exp
 from pathlib import Path
@@ -126,5 +125,5 @@ def _align(
         # Where the batch has longer words, padding follows.
         own = (tuple(chunk.split()) for chunk in spoken[: len(spelling)])
         pairs = zip(spelling, own, strict=True)
-        aligned.append(replace(choice, alignment=tuple(pairs)))
+        aligned.append(choice._replace(alignment=tuple(pairs)))
     return aligned

@@ -1,7 +1,6 @@
 """Which letter gave which phones."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 import onnxruntime
@@ -45,8 +44,8 @@ def check_alignments(answers: Sequence[Pronunciation], spellings: Sequence[str])
 
 
 def without_alignment(answer: Pronunciation) -> Pronunciation:
-    others = tuple(replace(other, alignment=()) for other in answer.alternatives)
-    return replace(answer, alignment=(), alternatives=others)
+    others = tuple(other._replace(alignment=()) for other in answer.alternatives)
+    return answer._replace(alignment=(), alternatives=others)
 
 
 @pytest.mark.parametrize("n_best", [1, 3])
