@@ -285,7 +285,7 @@ class AttentionBlock(nn.Module):
             )
         else:
             queries, keys, values = (
-                part.view(batch, length, self.heads, -1).transpose(1, 2)
+                part.view(batch, length, self.heads, size // self.heads).transpose(1, 2)
                 for part in (queries, keys, values)
             )
             scores = queries @ keys.transpose(-1, -2) * scale
