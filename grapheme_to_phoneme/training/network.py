@@ -19,6 +19,7 @@ from torch.nn import functional
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, START_ID
 from grapheme_to_phoneme.training.evidence import LEVELS, Window
 from grapheme_to_phoneme.training.memory import MemoryTable, context_codes
+from grapheme_to_phoneme.training.operators import Dropout, ShiftedProducts
 
 #: Added to the attention that padding gets; finite, since an empty word is all padding.
 OUT_OF_SIGHT = -1e4
@@ -218,7 +219,7 @@ class ConvolutionBlock(nn.Module):
         self.norm = nn.LayerNorm(size)
         self.expand = nn.Linear(size, 2 * expansion * size)
         self.contract = nn.Linear(expansion * size, size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """Refine ``states`` (batch, letters, d); ``mask`` (batch, letters, 1) is 0 at padding."""
@@ -238,12 +239,7 @@ class ConvolutionBlock(nn.Module):
                 image, weight, self.bias, padding=(0, reach), groups=size
             )
             return convolved.permute(0, 2, 3, 1).squeeze(1)
-        length = states.shape[1]
-        padded = functional.pad(states, (0, 0, reach, reach))
-        mixed = self.bias
-        for i, tap in enumerate(self.taps):
-            mixed = mixed + padded[:, i : i + length] * tap
-        return mixed
+        return ShiftedProducts.apply(states, self.taps, self.bias)
 
 
 class AttentionBlock(nn.Module):
@@ -262,7 +258,7 @@ class AttentionBlock(nn.Module):
         self.outward = nn.Linear(size, size)
         self.distances = nn.Embedding(2 * reach + 1, heads)
         nn.init.zeros_(self.distances.weight)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """Refine ``states`` (batch, letters, d); ``mask`` (batch, letters, 1) is 0 at padding."""
@@ -307,7 +303,7 @@ class RecurrentBlock(nn.Module):
         self.homeward = nn.ModuleList(
             nn.LSTM(size, size - half, batch_first=True) for _ in range(layers)
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """Replace ``states`` (batch, letters, d); ``mask`` (batch, letters, 1) is 0 at padding."""
@@ -366,7 +362,7 @@ class Encoder(nn.Module):
                 RecurrentBlock(size, dimensions.recurrent_layers, dimensions.dropout)
             )
             self.norm = nn.Identity()
-        self.dropout = nn.Dropout(dimensions.dropout)
+        self.dropout = Dropout(dimensions.dropout)
 
     def forward(self, letters: Tensor, own: Tensor | None = None) -> Tensor:
         """Encode letter ids: (batch, letters) to (batch, letters, d).
@@ -399,7 +395,7 @@ class Decoder(nn.Module):
         self.from_encoding = nn.Linear(dimensions.encoder_size, dimensions.output_size)
         self.from_state = nn.Linear(dimensions.decoder_size, dimensions.output_size, bias=False)
         self.output = nn.Linear(dimensions.output_size, dimensions.chunks)
-        self.dropout = nn.Dropout(dimensions.dropout)
+        self.dropout = Dropout(dimensions.dropout)
 
     def forward(self, encoding: Tensor, chunks: Tensor) -> Tensor:
         """Return the logits of every chunk given the true chunks before it.

@@ -1,0 +1,77 @@
+"""What takes training most of its time beside matrix products, written for a processor.
+
+PyTorch's own operators do the same in several times the time: `docs/performance.md` says how much.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional
+
+#: Values of a random byte: probabilities of dropping are in such parts.
+DROPOUT_PARTS = 256
+
+BYTES_PER_NUMBER = 8
+
+
+class Dropout(nn.Dropout):
+    """Dropout that draws a byte for every activation, eight at a time.
+
+    The probability is rounded to a 256th, and what is kept is scaled accordingly. On a GPU it is
+    PyTorch's own, which is as fast there.
+    """
+
+    def forward(self, activations: Tensor) -> Tensor:
+        """Drop activations of any shape, in training."""
+        dropped = round(self.p * DROPOUT_PARTS)
+        is_between = 0 < dropped < DROPOUT_PARTS
+        if not (self.training and is_between and activations.device.type == "cpu"):
+            return super().forward(activations)
+        count = activations.numel()
+        numbers = torch.empty(count // BYTES_PER_NUMBER + 1, dtype=torch.int64)
+        numbers.random_(-(2**63), None)
+        kept = numbers.view(torch.uint8)[:count].view(activations.shape).ge_(dropped)
+        scale = DROPOUT_PARTS / (DROPOUT_PARTS - dropped)
+        # In place on bytes, and on floats: comparisons that give truth values are no vector code.
+        return activations * kept.to(activations.dtype).mul_(scale)
+
+
+class ShiftedProducts(torch.autograd.Function):
+    """A depthwise convolution over letters as products with shifted copies of its input."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, states: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
+        """Convolve.
+
+        Args:
+            ctx: what :meth:`backward` will need.
+            states: (batch, letters, d).
+            taps: weights by neighbour, first to last, (kernel size, d).
+            bias: (d,).
+
+        Returns:
+            As ``states``.
+        """
+        reach = len(taps) // 2
+        length = states.shape[1]
+        padded = functional.pad(states, (0, 0, reach, reach))
+        ctx.save_for_backward(padded, taps)
+        mixed = torch.addcmul(bias, padded[:, :length], taps[0])
+        for i in range(1, len(taps)):
+            mixed.addcmul_(padded[:, i : i + length], taps[i])
+        return mixed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients of all three arguments."""
+        padded, taps = ctx.saved_tensors
+        reach = len(taps) // 2
+        length = gradient.shape[1]
+        of_padded = torch.zeros_like(padded)
+        of_taps = torch.empty_like(taps)
+        for i, tap in enumerate(taps):
+            of_padded[:, i : i + length].addcmul_(gradient, tap)
+            torch.sum(padded[:, i : i + length] * gradient, dim=(0, 1), out=of_taps[i])
+        of_states = of_padded[:, reach : reach + length]
+        return of_states, of_taps, gradient.sum(dim=(0, 1))
