@@ -31,6 +31,7 @@ from grapheme_to_phoneme.training.callbacks import (
 from grapheme_to_phoneme.training.data_module import LexiconDataModule, balanced_repetitions
 from grapheme_to_phoneme.training.distillation import teach
 from grapheme_to_phoneme.training.evaluation import format_table, write_score
+from grapheme_to_phoneme.training.imagination import imagine
 from grapheme_to_phoneme.training.lessons import Lessons
 from grapheme_to_phoneme.training.lightning_module import OptimizerSettings, PronunciationModule
 from grapheme_to_phoneme.training.memory import MemoryTable, remember
@@ -185,7 +186,7 @@ def fit(
     checkpoint = last if last.is_file() else None
     if checkpoint:
         _check_same_lexicon(checkpoint, data, prepared.alphabets)
-    module = _build_module(config, data, prepared, state)
+    module = build_module(config, data, prepared, state)
     spellings = list(prepared.dev_references)
     module.set_references(spellings, prepared.dev_references)
     batches = config.trainer.batches
@@ -235,6 +236,12 @@ def _take_lessons(
     if path.is_file():
         return Lessons.load(path, prepared.train, prepared.alphabets)
     spellings = _further_spellings(config, data, prepared.alphabets)
+    if settings.imagined_words:
+        known = {*_known_spellings(data), *spellings}
+        learnt = [entry.spelling for entry in prepared.train]
+        imagined = imagine(learnt, settings.imagined_words, known, config.seed)
+        LOGGER.info("%s words made up of letter n-grams", f"{len(imagined):,}")
+        spellings += imagined
     teachers = []
     for number, (name, changes) in enumerate(settings.teachers.items(), start=1):
         LOGGER.info("teacher %d of %d: %s", number, len(settings.teachers), name)
@@ -257,6 +264,11 @@ def _take_lessons(
     return lessons
 
 
+def _known_spellings(data: LexiconData) -> set[str]:
+    """Return the words of all parts."""
+    return {entry.spelling for part in (data.train, data.dev, data.test or ()) for entry in part}
+
+
 def _further_spellings(config: DictConfig, data: LexiconData, alphabets: Alphabets) -> list[str]:
     """Return the words that have no pronunciation: no word of any part, no unknown letter.
 
@@ -275,7 +287,7 @@ def _further_spellings(config: DictConfig, data: LexiconData, alphabets: Alphabe
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"distillation.spellings_path: {path} cannot be read: {error}") from error
-    known = {entry.spelling for part in (data.train, data.dev, data.test or ()) for entry in part}
+    known = _known_spellings(data)
     spellings = {data.normalization.apply(line.strip()) for line in lines}
     letters = set(alphabets.letters)
     further = sorted(
@@ -362,7 +374,7 @@ def export(config: DictConfig, run_directory: Path, checkpoint: Path | None) -> 
     return target
 
 
-def _build_module(
+def build_module(
     config: DictConfig, data: LexiconData, prepared: PreparedData, state: dict[str, str]
 ) -> PronunciationModule:
     alphabets = prepared.alphabets

@@ -156,7 +156,7 @@ def test_loss_weighs_teachers_against_the_lexicon(changes: dict) -> None:
 
 
 def test_training_with_teachers(train: Train, tmp_path: Path, caplog) -> None:
-    """Two teachers of different kinds, and words without pronunciations."""
+    """Two teachers of different kinds, words without pronunciations, and words made up."""
     words = tmp_path / "words.txt"
     # One of them is in the lexicon, one has a letter that it does not have.
     known = (tmp_path / "train.tsv").read_text().split("\t")[0]
@@ -166,19 +166,23 @@ def test_training_with_teachers(train: Train, tmp_path: Path, caplog) -> None:
         "+distillation.teachers.plain.model.memory_windows=[]",
         "+distillation.teachers.wide.model.encoder_size=64",
         f"distillation.spellings_path={words}",
+        "distillation.imagined_words=30",
         "trainer.lightning.max_epochs=1",
         "logger=none",
     )
     run = train("taught", *arguments)
     assert "teacher 1 of 2: plain" in caplog.text and "teacher 2 of 2: wide" in caplog.text
     assert f"{words}: 2 words without pronunciation" in caplog.text
+    assert "30 words made up of letter n-grams" in caplog.text
     assert sorted(path.name for path in (run / "teachers").iterdir()) == [
         "lessons.npz",
         "plain",
         "wide",
     ]
     with np.load(run / "teachers" / "lessons.npz") as lessons:
-        assert lessons["spellings"].tolist() == ["blickering", "stonish"]
+        spellings = lessons["spellings"].tolist()
+    assert spellings[:2] == ["blickering", "stonish"]
+    assert len(set(spellings)) == len(spellings) == 32
     assert (run / "model.onnx").is_file()
     # A run that goes on reads what is there, and asks no teacher a second time.
     again = tmp_path / "again" / "teachers"

@@ -1,0 +1,79 @@
+"""Words that a language could have: spellings drawn from a lexicon's letter n-grams.
+
+What teachers say of them tells a smaller network more about the teachers than the lexicon's few
+words do, and needs no word list of the language.
+"""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable
+
+#: Letters that a letter depends on, with itself.
+ORDER = 5
+
+#: Draws for each word that is asked for, after which a lexicon is taken to have no more.
+MOST_ATTEMPTS = 20
+
+_START, _END = "\N{START OF TEXT}", "\N{END OF TEXT}"
+
+
+class LetterModel:
+    """Letter n-grams of all orders, smoothed by Witten and Bell's method (1991).
+
+    Args:
+        spellings: the words to learn from.
+    """
+
+    def __init__(self, spellings: Iterable[str]) -> None:
+        self._followers: dict[str, Counter[str]] = defaultdict(Counter)
+        self._longest = 0
+        for spelling in spellings:
+            self._longest = max(self._longest, len(spelling))
+            text = f"{_START}{spelling}{_END}"
+            for end in range(1, len(text)):
+                for start in range(max(0, end - ORDER + 1), end + 1):
+                    self._followers[text[start:end]][text[end]] += 1
+
+    def draw(self, generator: random.Random) -> str:
+        """Return a spelling, no longer than the longest known one."""
+        text = _START
+        while len(text) <= self._longest:
+            letter = self._draw_letter(text[-(ORDER - 1) :], generator)
+            if letter == _END:
+                break
+            text += letter
+        return text.removeprefix(_START)
+
+    def _draw_letter(self, context: str, generator: random.Random) -> str:
+        """Return what follows: in this context, or in a shorter one where it is little known."""
+        followers = self._followers.get(context, Counter())
+        occurrences = followers.total()
+        trust = occurrences / max(1, occurrences + len(followers))
+        if context and generator.random() >= trust:
+            return self._draw_letter(context[1:], generator)
+        return generator.choices(list(followers), list(followers.values()))[0]
+
+
+def imagine(
+    spellings: Collection[str], count: int, known: Collection[str], seed: int
+) -> list[str]:
+    """Make words up.
+
+    Args:
+        spellings: the words to learn from.
+        count: how many to make up; there may be fewer, of letters that allow no more.
+        known: words not to return.
+        seed: the words follow from it.
+
+    Returns:
+        Different words, none of them known, in alphabetical order.
+    """
+    model, generator = LetterModel(spellings), random.Random(seed)
+    imagined: set[str] = set()
+    for _ in range(MOST_ATTEMPTS * count):
+        if len(imagined) == count:
+            break
+        word = model.draw(generator)
+        if word and word not in known:
+            imagined.add(word)
+    return sorted(imagined)
