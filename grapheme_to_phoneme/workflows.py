@@ -36,7 +36,7 @@ from grapheme_to_phoneme.training.lessons import Lessons
 from grapheme_to_phoneme.training.lightning_module import OptimizerSettings, PronunciationModule
 from grapheme_to_phoneme.training.memory import MemoryTable, remember
 from grapheme_to_phoneme.training.metrics import Score
-from grapheme_to_phoneme.training.network import NetworkDimensions
+from grapheme_to_phoneme.training.network import Network, NetworkDimensions
 from grapheme_to_phoneme.training.plots import (
     CHARTS_DIRECTORY,
     draw_curves,
@@ -245,6 +245,9 @@ def _take_lessons(
     teachers = []
     for number, (name, changes) in enumerate(settings.teachers.items(), start=1):
         LOGGER.info("teacher %d of %d: %s", number, len(settings.teachers), name)
+        if isinstance(changes, str):
+            teachers.append(_finished_teacher(Path(changes), data, prepared.alphabets))
+            continue
         teacher_config = OmegaConf.merge(config, changes)
         directory = run_directory / TEACHERS_DIRECTORY / name
         fitted = fit(teacher_config, data, directory, state)
@@ -260,8 +263,22 @@ def _take_lessons(
         spellings,
         settings.kept_chunks,
     )
+    path.parent.mkdir(exist_ok=True)
     lessons.save(path, prepared.alphabets)
     return lessons
+
+
+def _finished_teacher(run: Path, data: LexiconData, alphabets: Alphabets) -> Network:
+    """Return the network of a run that has ended before.
+
+    Raises:
+        UserError: if there is no such run, or it learnt from another lexicon.
+    """
+    checkpoint = run / CHECKPOINT_DIRECTORY / f"{BEST_CHECKPOINT}.ckpt"
+    if not checkpoint.is_file():
+        raise UserError(f"distillation.teachers: {checkpoint} is missing: name a finished run")
+    _check_same_lexicon(checkpoint, data, alphabets)
+    return load_checkpoint(checkpoint).network
 
 
 def _known_spellings(data: LexiconData) -> set[str]:

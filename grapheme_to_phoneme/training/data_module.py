@@ -230,12 +230,12 @@ class LengthBatchSampler(Sampler[list[int]]):
         order = order[np.argsort(keys, kind="stable")]
         # Every process must get a batch, of a small lexicon too.
         most_words = max(1, len(order) // self._world_size)
-        batches: list[list[int]] = [[]]
+        batches: list[list[int]] = []
         longest = 0
         for index in order.tolist():
             longest = max(longest, int(self._lengths[index]))
-            is_full = longest * (len(batches[-1]) + 1) > self._letters_per_batch
-            if batches[-1] and (is_full or len(batches[-1]) == most_words):
+            is_full = batches and longest * (len(batches[-1]) + 1) > self._letters_per_batch
+            if not batches or is_full or len(batches[-1]) == most_words:
                 batches.append([])
                 longest = int(self._lengths[index])
             batches[-1].append(index)

@@ -184,12 +184,21 @@ def test_training_with_teachers(train: Train, tmp_path: Path, caplog) -> None:
     assert spellings[:2] == ["blickering", "stonish"]
     assert len(set(spellings)) == len(spellings) == 32
     assert (run / "model.onnx").is_file()
+    # What has learnt may teach.
+    train("pupil", f"+distillation.teachers.earlier={run}", *arguments[-2:])
+    assert not (tmp_path / "pupil" / "teachers" / "earlier").exists()
+    assert (tmp_path / "pupil" / "model.onnx").is_file()
     # A run that goes on reads what is there, and asks no teacher a second time.
     again = tmp_path / "again" / "teachers"
     again.mkdir(parents=True)
     (again / "lessons.npz").write_bytes(b"broken")
     with pytest.raises(UserError, match="lessons.npz cannot be read: remove it"):
         train("again", *arguments)
+
+
+def test_missing_teacher_is_named(train: Train) -> None:
+    with pytest.raises(UserError, match=r"nowhere/checkpoints/best\.ckpt is missing: name a"):
+        train("run", "+distillation.teachers.earlier=nowhere", "logger=none")
 
 
 def test_missing_word_list_is_named(train: Train) -> None:
