@@ -39,7 +39,7 @@ def test_bounds_are_settings(tmp_path: Path) -> None:
     assert automatic_overrides(compose_config(overrides), overrides) == ["experiment=medium"]
 
 
-@pytest.mark.parametrize("name", ["default", "quick", "fast", "medium"])
+@pytest.mark.parametrize("name", ["default", "quick", "fast", "medium", "taught"])
 def test_named_preset_is_kept(tmp_path: Path, name: str) -> None:
     overrides = [*write_lexicon(tmp_path / "mine.tsv", 50), f"experiment={name}"]
     assert automatic_overrides(compose_config(overrides), overrides) == []
@@ -61,7 +61,7 @@ def test_lexicon_that_cannot_be_read(tmp_path: Path) -> None:
         automatic_overrides(compose_config(overrides), overrides)
 
 
-@pytest.mark.parametrize("preset", ["small", "medium", "fast", "default"])
+@pytest.mark.parametrize("preset", ["small", "medium", "taught", "fast", "default"])
 def test_what_the_command_line_says_wins(preset: str) -> None:
     given = ["model=baseline", "trainer.lightning.max_epochs=2", "optimizer.learning_rate=0.5"]
     config = compose_config([f"experiment={preset}", *given])

@@ -61,8 +61,7 @@ def teach(
     paths: list[list[int]] = [[] for _ in spellings]
     for indices in LengthBatchSampler(words.lengths, LETTERS_PER_BATCH):
         letters = words.__getitems__(indices)["letters"].to(device)
-        path = pronounce_together(teachers, letters)
-        thought = opinion(teachers, letters, path, None)
+        path, thought = pronounce_together(teachers, letters)
         for index, row, kept in zip(
             indices, path.tolist(), _most_probable(thought, letters, kept_chunks), strict=True
         ):
@@ -98,12 +97,16 @@ def opinion(
     return (total / len(teachers)).log_softmax(dim=-1)
 
 
-def pronounce_together(teachers: Sequence[Network], letters: Tensor) -> Tensor:
-    """Return the chunks that teachers agree on, by greedy search, (batch, letters).
+def pronounce_together(teachers: Sequence[Network], letters: Tensor) -> tuple[Tensor, Tensor]:
+    """Pronounce words by greedy search.
 
     Args:
         teachers: the networks.
         letters: letter ids, 0 at padding, (batch, letters).
+
+    Returns:
+        The chunks that they agree on, (batch, letters), and what they think of every letter
+        then, as :func:`opinion` says it.
     """
     prepared = [teacher.decoder.prepare(teacher.encoder(letters)) for teacher in teachers]
     tables = [teacher.decoder.history_table() for teacher in teachers]
@@ -112,7 +115,7 @@ def pronounce_together(teachers: Sequence[Network], letters: Tensor) -> Tensor:
         for teacher, (gates, _) in zip(teachers, prepared, strict=True)
     ]
     previous = letters.new_full((len(letters), 1), START_ID)
-    path = []
+    path, thought = [], []
     for i in range(letters.shape[1]):
         total = torch.zeros((), device=letters.device)
         for number, teacher in enumerate(teachers):
@@ -121,9 +124,11 @@ def pronounce_together(teachers: Sequence[Network], letters: Tensor) -> Tensor:
                 tables[number], gates, hidden, previous, states[number]
             )
             total = total + said
+        thought.append(total / len(teachers))
         previous = total.argmax(dim=-1) + START_ID + 1
         path.append(previous)
-    return torch.where(letters != PADDING_ID, torch.cat(path, dim=1), START_ID)
+    chosen = torch.where(letters != PADDING_ID, torch.cat(path, dim=1), START_ID)
+    return chosen, torch.cat(thought, dim=1).log_softmax(dim=-1)
 
 
 def _most_probable(

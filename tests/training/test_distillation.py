@@ -36,12 +36,14 @@ def make_teachers() -> list[Network]:
 
 def test_one_teacher_says_what_it_says_alone() -> None:
     network, letters = make_network(), pad(make_words([3, 7, 1, 5]))
-    path = pronounce_together([network], letters)
+    path, said = pronounce_together([network], letters)
     expected, _ = network.search(letters)
     assert torch.equal(path, torch.where(letters != PADDING_ID, expected[:, 0], 0))
     thought = opinion([network], letters, path, None)
     logits = network(letters, path)[..., 1:]
     torch.testing.assert_close(thought, logits.log_softmax(-1))
+    inside = letters != PADDING_ID
+    torch.testing.assert_close(said[inside], thought[inside])
 
 
 def test_members_of_a_joint_teacher_agree_as_in_its_search() -> None:
@@ -55,9 +57,10 @@ def test_members_of_a_joint_teacher_agree_as_in_its_search() -> None:
 
 def test_teachers_together_choose_what_they_think_together() -> None:
     teachers, letters = make_teachers(), pad(make_words([4, 8, 6]))
-    path = pronounce_together(teachers, letters)
+    path, said = pronounce_together(teachers, letters)
     thought = opinion(teachers, letters, path, None)
     inside = letters != PADDING_ID
+    torch.testing.assert_close(said[inside], thought[inside])
     assert torch.equal(thought.argmax(-1)[inside] + 1, path[inside])
     torch.testing.assert_close(thought.exp().sum(-1), torch.ones(letters.shape))
     geometric = torch.stack([opinion([one], letters, path, None) for one in teachers]).mean(0)
@@ -75,7 +78,7 @@ def test_lessons_stand_in_the_order_of_the_words(monkeypatch: pytest.MonkeyPatch
     place = sum(len(entry.spelling) for entry in entries)
     for entry in lessons.imagined:
         ids = torch.tensor([ALPHABETS.encode(entry.spelling)])
-        path = pronounce_together(teachers, ids)
+        path, _ = pronounce_together(teachers, ids)
         assert [ALPHABETS.chunk_ids[chunk] for chunk in entry.chunks] == path[0].tolist()
         rows = slice(place, place + len(entry.spelling))
         assert lessons.chunks[rows, 0].tolist() == path[0].tolist()
