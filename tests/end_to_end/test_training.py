@@ -76,7 +76,9 @@ def test_exported_model_is_as_good_as_the_network_was(tiny_run: TinyRun) -> None
     assert metrics["wer"] == pytest.approx(min(values), abs=3.0)
     scores = Pronouncer(tiny_run.model).metadata.scores
     assert 0.0 < scores.pop("dev_ece") < 20.0
-    assert scores == {"dev_wer": round(metrics["wer"], 3), "dev_per": round(metrics["per"], 3)}
+    # Either file rounds, to a digit of its own.
+    expected = {"dev_wer": metrics["wer"], "dev_per": metrics["per"]}
+    assert scores == pytest.approx(expected, abs=0.0006)
 
 
 def test_files_of_the_run(tiny_run: TinyRun) -> None:
