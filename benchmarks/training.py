@@ -23,7 +23,7 @@ from grapheme_to_phoneme.training.data_module import Batch, LengthBatchSampler, 
 from grapheme_to_phoneme.training.lightning_module import PronunciationModule
 from grapheme_to_phoneme.training.operators import Dropout, ShiftedProducts
 from grapheme_to_phoneme.training.preparation import prepare
-from grapheme_to_phoneme.workflows import build_module
+from grapheme_to_phoneme.workflows import build_data_module, build_module
 
 #: Steps that are timed together, and those that are taken before them.
 STEPS, STEPS_BEFORE = 20, 5
@@ -135,18 +135,7 @@ def measure(*overrides: str, threads: int = 1, rounds: int = 5) -> None:
     data = load_data(config)
     prepared = prepare(data, config.alignment, config.seed)
     module = build_module(config, data, prepared, {}).train()
-    batches = config.trainer.batches
-    lexicon = LexiconDataModule(
-        prepared.train,
-        [],
-        [],
-        prepared.alphabets,
-        batches.letters_per_batch,
-        batches.dev_letters_per_batch,
-        batches.length_noise,
-        config.seed,
-        batches.workers,
-    )
+    lexicon = build_data_module(config, data, prepared)
     settings = {
         "plain float32, words of any lengths together": (
             endless(lexicon, MixedBatchSampler),

@@ -187,23 +187,8 @@ def fit(
     if checkpoint:
         _check_same_lexicon(checkpoint, data, prepared.alphabets)
     module = build_module(config, data, prepared, state)
-    spellings = list(prepared.dev_references)
-    module.set_references(spellings, prepared.dev_references)
-    batches = config.trainer.batches
-    data_module = LexiconDataModule(
-        prepared.train,
-        spellings,
-        prepared.dev,
-        prepared.alphabets,
-        batches.letters_per_batch,
-        batches.dev_letters_per_batch,
-        batches.length_noise,
-        config.seed,
-        batches.workers,
-        lessons,
-        config.distillation.share,
-        balanced_repetitions(prepared.train, config.data.balance) if data.languages else None,
-    )
+    module.set_references(list(prepared.dev_references), prepared.dev_references)
+    data_module = build_data_module(config, data, prepared, lessons)
     LOGGER.info(
         "%s weights, of which %s take part in the arithmetic of a letter",
         f"{sum(parameter.numel() for parameter in module.parameters()):,}",
@@ -269,7 +254,7 @@ def _take_lessons(
 
 
 def _finished_teacher(run: Path, data: LexiconData, alphabets: Alphabets) -> Network:
-    """Return the network of a run that has ended before.
+    """Return the best network of a run that has ended before.
 
     Raises:
         UserError: if there is no such run, or it learnt from another lexicon.
@@ -277,8 +262,7 @@ def _finished_teacher(run: Path, data: LexiconData, alphabets: Alphabets) -> Net
     checkpoint = run / CHECKPOINT_DIRECTORY / f"{BEST_CHECKPOINT}.ckpt"
     if not checkpoint.is_file():
         raise UserError(f"distillation.teachers: {checkpoint} is missing: name a finished run")
-    _check_same_lexicon(checkpoint, data, alphabets)
-    return load_checkpoint(checkpoint).network
+    return _check_same_lexicon(checkpoint, data, alphabets).network
 
 
 def _known_spellings(data: LexiconData) -> set[str]:
@@ -391,9 +375,31 @@ def export(config: DictConfig, run_directory: Path, checkpoint: Path | None) -> 
     return target
 
 
+def build_data_module(
+    config: DictConfig, data: LexiconData, prepared: PreparedData, lessons: Lessons | None = None
+) -> LexiconDataModule:
+    """Return the batches that the configuration asks for; ``lessons`` are those of teachers."""
+    batches = config.trainer.batches
+    return LexiconDataModule(
+        prepared.train,
+        list(prepared.dev_references),
+        prepared.dev,
+        prepared.alphabets,
+        batches.letters_per_batch,
+        batches.dev_letters_per_batch,
+        batches.length_noise,
+        config.seed,
+        batches.workers,
+        lessons,
+        config.distillation.share,
+        balanced_repetitions(prepared.train, config.data.balance) if data.languages else None,
+    )
+
+
 def build_module(
     config: DictConfig, data: LexiconData, prepared: PreparedData, state: dict[str, str]
 ) -> PronunciationModule:
+    """Return an untrained network with its memory; ``state`` is that of :func:`git_state`."""
     alphabets = prepared.alphabets
     dimensions = NetworkDimensions.from_dict(
         {
@@ -432,13 +438,17 @@ def build_module(
     return module
 
 
-def _check_same_lexicon(checkpoint: Path, data: LexiconData, alphabets: Alphabets) -> None:
+def _check_same_lexicon(
+    checkpoint: Path, data: LexiconData, alphabets: Alphabets
+) -> PronunciationModule:
+    """Return what the checkpoint holds, if it was trained on this lexicon."""
     module = load_checkpoint(checkpoint)
     if module.facts["split_sha256"] != data.hashes or module.alphabets != alphabets:
         raise UserError(
             f"{checkpoint} was trained on another lexicon than the configuration names now: "
             "bring the old one back, or begin a new run"
         )
+    return module
 
 
 def _report(
