@@ -212,9 +212,17 @@ def _take_lessons(
     """Train the teachers and ask them about all words; None where there are none.
 
     A run that is resumed goes on with the teacher that it was interrupted at.
+
+    Raises:
+        UserError: if there are words to pronounce and no teachers, or one cannot be used.
     """
     settings = config.distillation
     if not settings.teachers:
+        if settings.imagined_words or settings.spellings_path is not None:
+            raise UserError(
+                "distillation has words to pronounce and nobody to do it: name a finished run by "
+                "+distillation.teachers.NAME=DIR, or choose experiment=taught or reference"
+            )
         return None
     prepared = prepare(data, config.alignment, config.seed)
     path = run_directory / TEACHERS_DIRECTORY / "lessons.npz"

@@ -204,6 +204,12 @@ def test_missing_teacher_is_named(train: Train) -> None:
         train("run", "+distillation.teachers.earlier=nowhere", "logger=none")
 
 
+@pytest.mark.parametrize("words", ["spellings_path=words.txt", "imagined_words=30"])
+def test_words_without_teachers_are_refused(train: Train, words: str) -> None:
+    with pytest.raises(UserError, match="distillation has words to pronounce and nobody to do it"):
+        train("run", f"distillation.{words}", "logger=none")
+
+
 def test_missing_word_list_is_named(train: Train) -> None:
     with pytest.raises(UserError, match=r"distillation\.spellings_path: nowhere\.txt cannot be"):
         train(
