@@ -3,10 +3,11 @@
 The encoder looks at the whole spelling at once: every letter is described by its embedding
 and by what a memory of the lexicon says of it, refined by gated convolutions and attention. The
 decoder walks over the letters and gives each one a chunk of zero or more phones, knowing the
-chunks before it through a recurrent state (Cho et al., 2014). The steps are aligned with the
-letters (Yao and Zweig, 2015, "Sequence-to-Sequence Neural Net Models for Grapheme-to-Phoneme
-Conversion"), so there is no alignment to learn, no end symbol, and all hypotheses of a beam
-have the same length.
+chunks before it through a state whose channels each remember by themselves (Bradbury et al.,
+2017, "Quasi-Recurrent Neural Networks"): no product of the state with a matrix stands between one
+letter and the next. The steps are aligned with the letters (Yao and Zweig, 2015,
+"Sequence-to-Sequence Neural Net Models for Grapheme-to-Phoneme Conversion"), so there is no
+alignment to learn, no end symbol, and all hypotheses of a beam have the same length.
 """
 
 from collections.abc import Callable, Sequence
@@ -49,7 +50,7 @@ class NetworkDimensions:
         memory_slots: contexts that the memory holds at most.
         memory_size: width of a remembered chunk's embedding.
         history_size: width of an embedded chunk.
-        decoder_size: width of the recurrent state (s below).
+        decoder_size: width of the decoder's state (s below).
         output_size: width of the layer before the output.
         dropout: probability of dropping an activation.
         memory_dropout: probability of hiding a context from the network.
@@ -387,10 +388,9 @@ class Decoder(nn.Module):
         self.state_size = dimensions.decoder_size
         self.history_dropout = dimensions.history_dropout
         self.chunks = nn.Embedding(dimensions.chunks, dimensions.history_size)
-        self.recurrence = nn.GRU(
-            dimensions.encoder_size + dimensions.history_size,
-            dimensions.decoder_size,
-            batch_first=True,
+        self.gates = nn.Linear(dimensions.encoder_size, 2 * dimensions.decoder_size)
+        self.from_history = nn.Linear(
+            dimensions.history_size, 2 * dimensions.decoder_size, bias=False
         )
         self.from_encoding = nn.Linear(dimensions.encoder_size, dimensions.output_size)
         self.from_state = nn.Linear(dimensions.decoder_size, dimensions.output_size, bias=False)
@@ -412,8 +412,16 @@ class Decoder(nn.Module):
         if self.training and self.history_dropout:
             kept = torch.rand(history.shape, device=history.device) >= self.history_dropout
             embedded = embedded * kept.unsqueeze(-1)
-        states, _ = self.recurrence(torch.cat((encoding, embedded), dim=-1))
-        hidden = self.from_encoding(encoding) + self.from_state(self.dropout(states))
+        kept, proposed = _opened(self.gates(encoding) + self.from_history(embedded))
+        state = torch.zeros_like(proposed[:, 0])
+        states = []
+        for kept_here, proposed_here in zip(
+            kept.unbind(dim=1), proposed.unbind(dim=1), strict=True
+        ):
+            state = torch.lerp(proposed_here, state, kept_here)
+            states.append(state)
+        said = self.from_state(self.dropout(torch.stack(states, dim=1)))
+        hidden = self.from_encoding(encoding) + said
         return self.output(self.dropout(functional.silu(hidden)))
 
     def prepare(self, encoding: Tensor) -> tuple[Tensor, Tensor]:
@@ -423,57 +431,49 @@ class Decoder(nn.Module):
             encoding: (batch, letters, d).
 
         Returns:
-            The letters' part of the recurrence, (batch, letters, 3 s), and of the hidden
-            layer, (batch, letters, output size).
+            The letters' part of the gates, (batch, letters, 2 s), and of the hidden layer,
+            (batch, letters, output size).
         """
         return self.preparation()(encoding)
 
     def preparation(self) -> "Preparation":
         """Return what :meth:`prepare` does as a module, of which the export makes a graph."""
-        size = self.from_encoding.in_features
-        gates = nn.utils.skip_init(nn.Linear, size, 3 * self.state_size)
-        # Sliced here, and not while a graph runs, they are constants that can be quantised.
-        gates.weight = nn.Parameter(self.recurrence.weight_ih_l0[:, :size], requires_grad=False)
-        gates.bias = nn.Parameter(self.recurrence.bias_ih_l0, requires_grad=False)
-        return Preparation(gates, self.from_encoding)
+        return Preparation(self.gates, self.from_encoding)
 
     def history_table(self) -> Tensor:
-        """Return the previous chunk's part of the recurrence, one row per chunk: (chunks, 3 s)."""
-        weight = self.recurrence.weight_ih_l0[:, -self.chunks.embedding_dim :]
-        return functional.linear(self.chunks.weight, weight)
+        """Return the previous chunk's part of the gates, one row per chunk: (chunks, 2 s)."""
+        return self.from_history(self.chunks.weight)
 
     def step(
         self, table: Tensor, gates: Tensor, hidden: Tensor, previous: Tensor, state: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Advance by one letter, exactly as the recurrence of :meth:`forward` does.
+        """Advance by one letter, exactly as :meth:`forward` does.
 
         Args:
             table: :meth:`history_table`'s result.
-            gates: this letter's slice of :meth:`prepare`'s first result, (batch, 1, 3 s).
+            gates: this letter's slice of :meth:`prepare`'s first result, (batch, 1, 2 s).
             hidden: this letter's slice of its second result, (batch, 1, output size).
             previous: chunk ids of the letter before, (batch, beam).
-            state: the recurrent state, (batch, beam, s).
+            state: the state, (batch, beam, s).
 
         Returns:
             Log-probabilities of the chunks, (batch, beam, chunks - 1): the start symbol, the
             first, is no answer. And the new state, (batch, beam, s).
         """
-        from_inputs = gates + functional.embedding(previous, table)
-        from_state = functional.linear(
-            state, self.recurrence.weight_hh_l0, self.recurrence.bias_hh_l0
-        )
-        sizes = (2 * self.state_size, self.state_size)
-        input_gates, input_new = from_inputs.split(sizes, dim=-1)
-        state_gates, state_new = from_state.split(sizes, dim=-1)
-        reset, update = torch.sigmoid(input_gates + state_gates).chunk(2, dim=-1)
-        proposed = torch.tanh(input_new + reset * state_new)
-        advanced = proposed + update * (state - proposed)
+        kept, proposed = _opened(gates + functional.embedding(previous, table))
+        advanced = proposed + kept * (state - proposed)
         logits = functional.linear(
             functional.silu(hidden + self.from_state(advanced)),
             self.output.weight[START_ID + 1 :],
             self.output.bias[START_ID + 1 :],
         )
         return functional.log_softmax(logits, dim=-1), advanced
+
+
+def _opened(gates: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how much of the state is kept and what is proposed for the rest: (…, s) each."""
+    kept, proposed = gates.chunk(2, dim=-1)
+    return torch.sigmoid(kept), torch.tanh(proposed)
 
 
 class Preparation(nn.Module):
@@ -532,7 +532,7 @@ class JointDecoder(nn.Module):
         self.encoder_sizes = [member.encoder_size for member in members]
         self.output_sizes = [member.output_size for member in members]
         self.state_sizes = [member.decoder_size for member in members]
-        self.gate_sizes = [3 * size for size in self.state_sizes]
+        self.gate_sizes = [2 * size for size in self.state_sizes]
         self.state_size = sum(self.state_sizes)
 
     def forward(self, encoding: Tensor, chunks: Tensor) -> Tensor:

@@ -323,7 +323,7 @@ def test_parity_finds_a_wrong_network(
 ) -> None:
     network = copy.deepcopy(module.network)
     with torch.no_grad():
-        network.decoder.recurrence.bias_hh_l0 += 0.5
+        network.decoder.gates.bias += 0.5
     with pytest.raises(UserError, match="the exported model differs from PyTorch on '"):
         check_parity(
             network, module.alphabets, tiny_run.float32_model, dev_words, export_settings()

@@ -137,7 +137,7 @@ def test_one_hypothesis_is_greedy_search(network: Network) -> None:
 
 @torch.no_grad()
 def test_teacher_forcing_says_what_the_steps_say(network: Network) -> None:
-    """``forward`` runs PyTorch's own GRU, ``step`` is written out: they must be one function."""
+    """``forward`` is given all true chunks at once, ``step`` one: they must be one function."""
     for word in make_words([1, 5, 8], seed=2):
         truth = torch.randint(1, CHUNKS, word.shape)
         logits = network(word[None], truth[None])[0]
