@@ -17,7 +17,15 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import (
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+)
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
@@ -138,8 +146,7 @@ def assemble(parts: Parts, alphabets: Alphabets, metadata: ModelMetadata) -> Mod
         *initial_beam(parts.state_size),
         helper.make_node("Equal", [BEAM_SIZE, "one"], ["is_one"]),
         helper.make_node("Squeeze", ["is_one"], ["is_greedy"]),
-        *_search_scan(parts.step, parts.state_size),
-        *_trace(),
+        *_search(parts.step, parts.state_size),
         *_spell_out(alphabets),
     ]
     graph = helper.make_graph(
@@ -357,17 +364,10 @@ def search_step(step: ModelProto) -> list[NodeProto]:
     ``next_scores``, and the places that the hypotheses grew from, ``source`` and, as an index,
     ``source_index``.
     """
-    return [*_step_nodes(step), *_choose_best()]
-
-
-def _step_nodes(step: ModelProto) -> list[NodeProto]:
-    # Of its own, since ONNX infers no shapes from the values of constants further outside.
-    return [_constant("last_axis", [2]), *step.graph.node]
-
-
-def _choose_best() -> list[NodeProto]:
-    """The bookkeeping of :func:`search_step`."""
     return [
+        # Of its own, since ONNX infers no shapes from the values of constants further outside.
+        _constant("last_axis", [2]),
+        *step.graph.node,
         helper.make_node("Unsqueeze", ["scores", "last_axis"], ["scores_column"]),
         helper.make_node("Add", ["scores_column", "step_log_probabilities"], ["totals"]),
         helper.make_node("Reshape", ["totals", "flat"], ["flat_totals"]),
@@ -386,110 +386,143 @@ def _choose_best() -> list[NodeProto]:
     ]
 
 
-def _choose_greedily() -> list[NodeProto]:
-    """What :func:`_choose_best` does for one hypothesis.
+def _search(step: ModelProto, state_size: int) -> list[NodeProto]:
+    """The search: ``chunk_ids``, (batch, beam, length), and the log probabilities.
 
-    The state may move on at padding, which comes last: nothing is chosen by it any more.
+    Greedy search has a loop of its own: starting operators is most of what a word alone takes,
+    and it needs half of those that a beam does. Both loops share the step's weights.
     """
-    return [
-        helper.make_node("ArgMax", ["step_log_probabilities"], ["answer"], axis=2, keepdims=0),
-        helper.make_node("Add", ["answer", "one"], ["found_chunk"]),
-        helper.make_node(
-            "ReduceMax", ["step_log_probabilities", "last_axis"], ["gained"], keepdims=0
-        ),
-        helper.make_node("Add", ["scores", "gained"], ["best"]),
-        helper.make_node("Where", ["outside", "start", "found_chunk"], ["chosen"]),
-        helper.make_node("Where", ["outside", "scores", "best"], ["next_scores"]),
-        helper.make_node("Identity", ["unmoved"], ["source"]),
-        helper.make_node("Identity", ["advanced"], ["next_state"]),
-    ]
-
-
-def _if_greedy(
-    greedy: list[NodeProto],
-    beam: list[NodeProto],
-    outputs: dict[str, tuple[str, int, list[str | int]]],
-) -> NodeProto:
-    """Do one thing for a single hypothesis and another for more.
-
-    Args:
-        greedy: nodes for a single one.
-        beam: nodes for more.
-        outputs: for every output, what it is called in the nodes, its type and shape.
-    """
-    values = [helper.make_tensor_value_info(*value) for value in outputs.values()]
-    return helper.make_node(
-        "If",
-        ["is_greedy"],
-        list(outputs),
-        then_branch=helper.make_graph(greedy, "greedy", [], values),
-        else_branch=helper.make_graph(beam, "beam", [], values),
-    )
-
-
-def _search_scan(step: ModelProto, state_size: int) -> list[NodeProto]:
-    """The beam search, letter by letter."""
     # What a letter gets has an axis for the hypotheses: made here, and not for every letter.
     by_letter = {
         "all_gates": "gates_by_letter",
         "all_hidden": "hidden_by_letter",
         "is_padding": "outside_by_letter",
     }
-    beam = ["batch", "beam"]
-    state = [*beam, state_size]
-    nodes = [
-        *_step_nodes(step),
-        _if_greedy(
-            _choose_greedily(),
-            _choose_best(),
-            {
-                "state_now": ("next_state", TensorProto.FLOAT, state),
-                "chosen_now": ("chosen", TensorProto.INT64, beam),
-                "scores_now": ("next_scores", TensorProto.FLOAT, beam),
-                "source_now": ("source", TensorProto.INT64, beam),
-            },
-        ),
-        helper.make_node("Identity", ["chosen_now"], ["chosen_out"]),
+    outputs = [
+        helper.make_tensor_value_info("path", TensorProto.INT64, ["batch", "beam", "length"]),
+        helper.make_tensor_value_info("path_scores", TensorProto.FLOAT, ["batch", "beam"]),
     ]
-    body = helper.make_graph(
-        nodes,
-        "search_step",
-        [
-            helper.make_tensor_value_info("state", TensorProto.FLOAT, state),
-            helper.make_tensor_value_info("previous", TensorProto.INT64, beam),
-            helper.make_tensor_value_info("scores", TensorProto.FLOAT, beam),
-            helper.make_tensor_value_info("gates", TensorProto.FLOAT, ["batch", 1, None]),
-            helper.make_tensor_value_info("hidden", TensorProto.FLOAT, ["batch", 1, None]),
-            helper.make_tensor_value_info("outside", TensorProto.BOOL, ["batch", 1]),
-        ],
-        [
-            helper.make_tensor_value_info("state_now", TensorProto.FLOAT, state),
-            helper.make_tensor_value_info("chosen_now", TensorProto.INT64, beam),
-            helper.make_tensor_value_info("scores_now", TensorProto.FLOAT, beam),
-            helper.make_tensor_value_info("chosen_out", TensorProto.INT64, beam),
-            helper.make_tensor_value_info("source_now", TensorProto.INT64, beam),
-        ],
-    )
-    scan = helper.make_node(
-        "Scan",
-        ["first_state", "first_previous", "first_scores", *by_letter.values()],
-        ["last_state", "last_chunk", LOG_PROBABILITIES, "chosen_by_letter", "source_by_letter"],
-        num_scan_inputs=3,
-        scan_input_axes=[1, 1, 1],
-        body=body,
-    )
     return [
         _constant("beam_axis", [2]),
         *(
             helper.make_node("Unsqueeze", [flat, "beam_axis"], [spread])
             for flat, spread in by_letter.items()
         ),
-        scan,
+        helper.make_node(
+            "If",
+            ["is_greedy"],
+            ["chunk_ids", LOG_PROBABILITIES],
+            then_branch=helper.make_graph(
+                _greedy_search(step, state_size), "greedy_search", [], outputs
+            ),
+            else_branch=helper.make_graph(
+                [*_beam_search(step, state_size), *_trace()], "beam_search", [], outputs
+            ),
+        ),
     ]
 
 
+def _greedy_search(step: ModelProto, state_size: int) -> list[NodeProto]:
+    """What :func:`_beam_search` and :func:`_trace` do, for one hypothesis.
+
+    The loop does not mind padding, which comes last: what it chose there is taken back after it.
+    """
+    beam = ["batch", "beam"]
+    body = helper.make_graph(
+        [
+            _constant("last_axis", [2]),
+            *step.graph.node,
+            helper.make_node("ArgMax", ["step_log_probabilities"], ["answer"], axis=2, keepdims=0),
+            helper.make_node("Add", ["answer", "one"], ["found_chunk"]),
+            helper.make_node(
+                "ReduceMax", ["step_log_probabilities", "last_axis"], ["gained"], keepdims=0
+            ),
+            helper.make_node("Identity", ["found_chunk"], ["found_chunk_out"]),
+        ],
+        "greedy_step",
+        _step_inputs(state_size),
+        [
+            helper.make_tensor_value_info("advanced", TensorProto.FLOAT, [*beam, state_size]),
+            helper.make_tensor_value_info("found_chunk", TensorProto.INT64, beam),
+            helper.make_tensor_value_info("found_chunk_out", TensorProto.INT64, beam),
+            helper.make_tensor_value_info("gained", TensorProto.FLOAT, beam),
+        ],
+    )
+    return [
+        helper.make_node(
+            "Scan",
+            ["first_state", "first_previous", "gates_by_letter", "hidden_by_letter"],
+            ["last_state", "last_chunk", "found_by_letter", "gained_by_letter"],
+            num_scan_inputs=2,
+            scan_input_axes=[1, 1],
+            body=body,
+        ),
+        helper.make_node("Transpose", ["outside_by_letter"], ["outside_first"], perm=[1, 0, 2]),
+        helper.make_node("Where", ["outside_first", "start", "found_by_letter"], ["chosen"]),
+        helper.make_node("Transpose", ["chosen"], ["path"], perm=[1, 2, 0]),
+        helper.make_node("Where", ["outside_first", "certain", "gained_by_letter"], ["gains"]),
+        _constant("letter_axis", [0]),
+        helper.make_node("ReduceSum", ["gains", "letter_axis"], ["path_scores"], keepdims=0),
+    ]
+
+
+def _step_inputs(state_size: int) -> list[ValueInfoProto]:
+    """What a step of either search is given."""
+    beam = ["batch", "beam"]
+    return [
+        helper.make_tensor_value_info("state", TensorProto.FLOAT, [*beam, state_size]),
+        helper.make_tensor_value_info("previous", TensorProto.INT64, beam),
+        helper.make_tensor_value_info("gates", TensorProto.FLOAT, ["batch", 1, None]),
+        helper.make_tensor_value_info("hidden", TensorProto.FLOAT, ["batch", 1, None]),
+    ]
+
+
+def _beam_search(step: ModelProto, state_size: int) -> list[NodeProto]:
+    """The beam search, letter by letter."""
+    beam = ["batch", "beam"]
+    state, previous, gates, hidden = _step_inputs(state_size)
+    body = helper.make_graph(
+        [
+            *search_step(step),
+            helper.make_node("Identity", ["chosen"], ["chosen_out"]),
+        ],
+        "search_step",
+        [
+            state,
+            previous,
+            helper.make_tensor_value_info("scores", TensorProto.FLOAT, beam),
+            gates,
+            hidden,
+            helper.make_tensor_value_info("outside", TensorProto.BOOL, ["batch", 1]),
+        ],
+        [
+            helper.make_tensor_value_info("next_state", TensorProto.FLOAT, [*beam, state_size]),
+            helper.make_tensor_value_info("chosen", TensorProto.INT64, beam),
+            helper.make_tensor_value_info("next_scores", TensorProto.FLOAT, beam),
+            helper.make_tensor_value_info("chosen_out", TensorProto.INT64, beam),
+            helper.make_tensor_value_info("source", TensorProto.INT64, beam),
+        ],
+    )
+    scan = helper.make_node(
+        "Scan",
+        [
+            "first_state",
+            "first_previous",
+            "first_scores",
+            "gates_by_letter",
+            "hidden_by_letter",
+            "outside_by_letter",
+        ],
+        ["last_state", "last_chunk", "path_scores", "chosen_by_letter", "source_by_letter"],
+        num_scan_inputs=3,
+        scan_input_axes=[1, 1, 1],
+        body=body,
+    )
+    return [scan]
+
+
 def _trace() -> list[NodeProto]:
-    """Follow the hypotheses back from the last letter: ``chunk_ids`` (batch, beam, length)."""
+    """Follow the hypotheses back from the last letter: ``path``, (batch, beam, length)."""
     beam = ["batch", "beam"]
     body = helper.make_graph(
         [
@@ -516,10 +549,7 @@ def _trace() -> list[NodeProto]:
         scan_output_axes=[2],
         body=body,
     )
-    by_letter = helper.make_node("Transpose", ["chosen_by_letter"], ["path"], perm=[1, 2, 0])
-    path = TensorProto.INT64, ["batch", "beam", "length"]
-    choice = _if_greedy([by_letter], [scan], {"chunk_ids": ("path", *path)})
-    return [choice]
+    return [scan]
 
 
 def _spell_out(alphabets: Alphabets) -> list[NodeProto]:
