@@ -62,6 +62,36 @@ def choose_max_phones_per_letter(
     return largest
 
 
+def without_rare_chunks(
+    entries: Sequence[AlignedEntry], tolerated_loss: float
+) -> tuple[list[AlignedEntry], list[AlignedEntry]]:
+    """Leave out the entries with the rarest chunks, mostly abbreviations and errors.
+
+    A third of the chunks of a large lexicon have been seen once, in a word that tells nothing of
+    others; but every one costs time at every letter.
+
+    Args:
+        entries: aligned entries.
+        tolerated_loss: share of the entries (0 to 1) that may be left out.
+
+    Returns:
+        The entries that stay, and those that do not, in their order.
+    """
+    users: dict[Chunk, set[int]] = defaultdict(set)
+    for index, entry in enumerate(entries):
+        for chunk in entry.chunks:
+            users[chunk].add(index)
+    lost: set[int] = set()
+    # Ties are ordered by content, so that the choice does not depend on the order of entries.
+    for _, chunk in sorted((len(indices), chunk) for chunk, indices in users.items()):
+        lost_with_it = lost | users[chunk]
+        if len(lost_with_it) > tolerated_loss * len(entries):
+            break
+        lost = lost_with_it
+    stay = [entry for index, entry in enumerate(entries) if index not in lost]
+    return stay, [entries[index] for index in sorted(lost)]
+
+
 class Aligner:
     """Aligns letters with chunks of phones, by probabilities learnt from entries.
 

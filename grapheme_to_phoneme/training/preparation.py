@@ -14,12 +14,13 @@ from grapheme_to_phoneme.training.alignment import (
     Aligner,
     choose_max_phones_per_letter,
     tagged,
+    without_rare_chunks,
 )
 from grapheme_to_phoneme.training.alphabets import Alphabets
 
 LOGGER = logging.getLogger(__name__)
 
-#: Unaligned entries named in the log.
+#: Entries left out that are named in the log.
 MOST_NAMED = 20
 
 
@@ -113,8 +114,14 @@ def _align(
             "no training word can be aligned: every one has more phones than "
             f"{longest} times its letters; raise alignment.max_phones_per_letter"
         )
-    _report_unaligned(train, aligned, longest)
-    return aligned, _aligned(aligner, dev), longest
+    kept = {(entry.spelling, sum(entry.chunks, ())) for entry in aligned}
+    unaligned = [entry.spelling for entry in train if (entry.spelling, entry.phones) not in kept]
+    _report_left_out(unaligned, f"they have more than {longest} phones a letter")
+    common, rare = without_rare_chunks(aligned, config.tolerated_loss)
+    _report_left_out(
+        [entry.spelling for entry in rare], "a letter says in them what it hardly says elsewhere"
+    )
+    return common, _aligned(aligner, dev), longest
 
 
 def _without_tag(entries: Sequence[Entry], tag: str) -> Sequence[Entry]:
@@ -130,18 +137,13 @@ def _aligned(aligner: Aligner, entries: Sequence[Entry]) -> list[AlignedEntry]:
     return [entry for entry in aligner.align(entries) if entry is not None]
 
 
-def _report_unaligned(
-    entries: Sequence[Entry], aligned: Sequence[AlignedEntry], longest: int
-) -> None:
-    if len(aligned) == len(entries):
+def _report_left_out(spellings: Sequence[str], reason: str) -> None:
+    if not spellings:
         return
-    kept = {(entry.spelling, sum(entry.chunks, ())) for entry in aligned}
-    lost = [entry for entry in entries if (entry.spelling, entry.phones) not in kept]
-    named = ", ".join(entry.spelling for entry in lost[:MOST_NAMED])
     LOGGER.warning(
-        "%d entries are not learnt from, since they have more than %d phones a letter: %s%s",
-        len(lost),
-        longest,
-        named,
-        f" and {len(lost) - MOST_NAMED} more" if len(lost) > MOST_NAMED else "",
+        "%d entries are not learnt from, since %s: %s%s",
+        len(spellings),
+        reason,
+        ", ".join(spellings[:MOST_NAMED]),
+        f" and {len(spellings) - MOST_NAMED} more" if len(spellings) > MOST_NAMED else "",
     )

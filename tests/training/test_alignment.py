@@ -13,6 +13,7 @@ from grapheme_to_phoneme.training.alignment import (
     AlignedEntry,
     Aligner,
     choose_max_phones_per_letter,
+    without_rare_chunks,
 )
 from tests.conftest import TinyLexicon
 
@@ -200,3 +201,17 @@ def test_shortest_chunks_that_lose_little(
 ) -> None:
     entries = [Entry("ab", ("K",) * (2 * count)) for count in needed]
     assert choose_max_phones_per_letter(entries, 2, 5, tolerated_loss) == expected
+
+
+def test_entries_with_the_rarest_chunks_are_left_out() -> None:
+    def entry(spelling: str, *phones: str) -> AlignedEntry:
+        return AlignedEntry(spelling, tuple((phone,) for phone in phones))
+
+    usual = [entry("ab", "A", "B")] * 7
+    odd = [entry("ab", "A", "X"), entry("ab", "Y", "B"), entry("ba", "Y", "A")]
+    entries = [odd[0], *usual, *odd[1:]]
+    assert without_rare_chunks(entries, 0.0) == (entries, [])
+    # The chunk that one entry has, and not the one of two.
+    assert without_rare_chunks(entries, 0.2) == ([*usual, *odd[1:]], odd[:1])
+    assert without_rare_chunks(entries, 0.3) == (usual, odd)
+    assert without_rare_chunks([], 0.3) == ([], [])

@@ -39,6 +39,17 @@ def test_unaligned_words_are_counted_and_named(caplog) -> None:
     assert "wa, wb" in warning and warning.endswith("wt and 5 more")
 
 
+def test_rare_chunks_are_left_out_and_their_words_named(caplog) -> None:
+    odd = Entry("ac", ("A", "Z"))
+    prepared = prepare_entries(TRAIN * 200 + [odd], [*DEV, odd])
+    assert len(prepared.train) == len(TRAIN) * 200
+    assert ("Z",) not in prepared.alphabets.chunks
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert warning.startswith("1 entries are not learnt from") and warning.endswith(": ac")
+    # It is scored all the same.
+    assert prepared.dev_references["ac"] == [("A", "Z")]
+
+
 def test_longer_chunks_are_taken_where_they_are_needed(caplog) -> None:
     long = [Entry("w" * count, ("A", "B", "C", "D") * count) for count in (1, 2, 3)]
     prepared = prepare_entries(TRAIN + long, DEV)
