@@ -231,6 +231,9 @@ class BasePronouncer(ABC):
         spelled = {spelling: self._spell(spelling) for spelling in asked}
         distinct = dict.fromkeys(letters for letters, _ in spelled.values() if letters)
         found = self._search(distinct, n_best, beam_size, with_alignment)
+        # Asked once, and not for every word.
+        says_otherwise = self._rewrite is not None or self.metadata.spells
+        rewritten = self._rewritten if says_otherwise else tuple
         answers = []
         for word, spelling in zip(words, spellings, strict=True):
             if spelling in dictionary:
@@ -238,10 +241,10 @@ class BasePronouncer(ABC):
                 answers.append(_answer(word, choices, SOURCE_DICTIONARY))
             elif spelling in spelled:
                 letters, unknown = spelled[spelling]
-                choices = self._rewritten(found.get(letters, ())[:n_best])
+                choices = rewritten(found.get(letters, ())[:n_best])
                 answers.append(_answer(word, choices, SOURCE_MODEL, unknown))
             else:
-                choices = self._rewritten(looked_up.get(spelling, ())[:n_best])
+                choices = rewritten(looked_up.get(spelling, ())[:n_best])
                 answers.append(_answer(word, choices, SOURCE_LEXICON))
         return answers
 
@@ -258,8 +261,6 @@ class BasePronouncer(ABC):
         """Return choices in the notation that was asked for, with what letters stand for."""
         rewrite = self._rewrite or tuple
         show = self.metadata.normalization.symbol_of
-        if self._rewrite is None and not self.metadata.spells:
-            return choices
         return [
             choice._replace(
                 phones=rewrite(choice.phones),

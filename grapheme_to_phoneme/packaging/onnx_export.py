@@ -432,11 +432,10 @@ def _greedy_search(step: ModelProto, state_size: int) -> list[NodeProto]:
         [
             _constant("last_axis", [2]),
             *step.graph.node,
-            helper.make_node("ArgMax", ["step_log_probabilities"], ["answer"], axis=2, keepdims=0),
+            # Faster than ArgMax and ReduceMax.
+            helper.make_node("TopK", ["step_log_probabilities", "one"], ["gained", "answers"]),
+            helper.make_node("Squeeze", ["answers", "last_axis"], ["answer"]),
             helper.make_node("Add", ["answer", "one"], ["found_chunk"]),
-            helper.make_node(
-                "ReduceMax", ["step_log_probabilities", "last_axis"], ["gained"], keepdims=0
-            ),
             helper.make_node("Identity", ["found_chunk"], ["found_chunk_out"]),
         ],
         "greedy_step",
@@ -445,7 +444,7 @@ def _greedy_search(step: ModelProto, state_size: int) -> list[NodeProto]:
             helper.make_tensor_value_info("advanced", TensorProto.FLOAT, [*beam, state_size]),
             helper.make_tensor_value_info("found_chunk", TensorProto.INT64, beam),
             helper.make_tensor_value_info("found_chunk_out", TensorProto.INT64, beam),
-            helper.make_tensor_value_info("gained", TensorProto.FLOAT, beam),
+            helper.make_tensor_value_info("gained", TensorProto.FLOAT, [*beam, 1]),
         ],
     )
     return [
@@ -460,7 +459,9 @@ def _greedy_search(step: ModelProto, state_size: int) -> list[NodeProto]:
         helper.make_node("Transpose", ["outside_by_letter"], ["outside_first"], perm=[1, 0, 2]),
         helper.make_node("Where", ["outside_first", "start", "found_by_letter"], ["chosen"]),
         helper.make_node("Transpose", ["chosen"], ["path"], perm=[1, 2, 0]),
-        helper.make_node("Where", ["outside_first", "certain", "gained_by_letter"], ["gains"]),
+        _constant("last_beam_axis", [3]),
+        helper.make_node("Squeeze", ["gained_by_letter", "last_beam_axis"], ["gained_at_all"]),
+        helper.make_node("Where", ["outside_first", "certain", "gained_at_all"], ["gains"]),
         _constant("letter_axis", [0]),
         helper.make_node("ReduceSum", ["gains", "letter_axis"], ["path_scores"], keepdims=0),
     ]

@@ -1,24 +1,26 @@
-"""Writes attention in the standard's own operators, for whatever is not ONNX Runtime.
+"""Writes a network in operators that compilers have, too, for whatever is not ONNX Runtime.
 
 On a processor most of the time of a word alone goes into starting operators, so that the network
-is exported with one operator for attention, of ONNX Runtime's own. Compilers such as TensorRT do
-not have it, and ONNX does not know the types of what it gives.
+is exported with one operator for attention, of ONNX Runtime's own, and with a product of matrices
+of integers for the hashes. Compilers such as TensorRT do not have them, and ONNX does not know
+the types of what the former gives.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 import onnx
-from onnx import GraphProto, NodeProto, helper, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from grapheme_to_phoneme.packaging.onnx_export import CONTRIBUTED_DOMAIN, Parts
 
 
 def in_standard_operators(parts: Parts) -> Parts:
-    """Return a network's parts without operators of ONNX Runtime's own."""
+    """Return a network's parts without operators that only ONNX Runtime has."""
     preparation = onnx.ModelProto()
     preparation.CopyFrom(parts.preparation)
     _spell_out_attention(preparation.graph)
+    _spell_out_integer_products(preparation.graph)
     for entry in list(preparation.opset_import):
         if entry.domain == CONTRIBUTED_DOMAIN:
             preparation.opset_import.remove(entry)
@@ -45,6 +47,30 @@ def _spell_out_attention(graph: GraphProto) -> None:
         nodes.extend(_attention(node, *constants))
         graph.initializer.extend(
             numpy_helper.from_array(value, name) for name, value in constants.items()
+        )
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _spell_out_integer_products(graph: GraphProto) -> None:
+    matrices = {
+        tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.INT64
+    }
+    nodes: list[NodeProto] = []
+    for node in graph.node:
+        if node.op_type != "MatMul" or node.input[1] not in matrices:
+            nodes.append(node)
+            continue
+        rows, matrix = node.input
+        column, terms, axis = (f"{node.name}_{part}" for part in ("column", "terms", "axis"))
+        nodes += [
+            helper.make_node("Unsqueeze", [rows, f"{axis}_column"], [column]),
+            helper.make_node("Mul", [column, matrix], [terms]),
+            helper.make_node("ReduceSum", [terms, f"{axis}_sum"], node.output, keepdims=0),
+        ]
+        graph.initializer.extend(
+            numpy_helper.from_array(np.array([place]), f"{axis}_{name}")
+            for name, place in (("column", -1), ("sum", -2))
         )
     del graph.node[:]
     graph.node.extend(nodes)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 #: First and last letter of a context, relative to the letter that it surrounds.
 Window = tuple[int, int]
@@ -76,12 +77,11 @@ class Evidence(FixedTensors):
     Attributes:
         multipliers: those of the hashes, 64-bit integers, (cells per key + 1,); the last is
             for the check that tells present keys from absent ones.
-        statements: cells of the map from a context to its row in the arrays below, int32,
-            (cells,).
-        chunks: the most frequent chunks, best first, (rows, read chunks).
-        shares: the shares of the context's words that give them, in parts of
-            :data:`SHARE_STEPS`, uint8, alike.
-        levels: the class of the number of words, uint8, (rows,).
+        statements: cells of the map from a context to its row in ``facts``, int32, (cells,).
+        facts: what the contexts say, distinct, of the smallest kind of integer that holds it:
+            the most frequent chunks, best first; the shares of the context's words that give
+            them, in parts of :data:`SHARE_STEPS`; and the class of the number of words, (rows,
+            2 * read chunks + 1).
         repetitions: cells of the map from a context that says what a smaller one says to its
             level, less one, uint8, (cells,).
         is_inside: 1 where the window of the column lies inside the window of the row, float32,
@@ -90,9 +90,7 @@ class Evidence(FixedTensors):
 
     multipliers: Tensor
     statements: Tensor
-    chunks: Tensor
-    shares: Tensor
-    levels: Tensor
+    facts: Tensor
     repetitions: Tensor
     is_inside: Tensor
 
@@ -131,9 +129,7 @@ class Evidence(FixedTensors):
         return cls(
             torch.from_numpy(multipliers),
             torch.from_numpy(stated.astype(np.int32)),
-            torch.from_numpy(rows[:, :READ_CHUNKS]).to(smallest),
-            torch.from_numpy(rows[:, READ_CHUNKS:-1]).to(torch.uint8),
-            torch.from_numpy(rows[:, -1]).to(torch.uint8),
+            torch.from_numpy(rows).to(smallest),
             torch.from_numpy(repeated.astype(np.uint8)),
             torch.tensor([[is_inside(inner, outer) for inner in windows] for outer in windows])
             .float()
@@ -148,31 +144,32 @@ class Evidence(FixedTensors):
 
         Returns:
             The chunks, 64-bit integers, and their shares of the words, 0 to 1, both (batch,
-            letters, read chunks, windows); and the levels of the words' number, 64-bit
-            integers, (batch, letters, windows). Of unknown contexts, shares and level are 0.
+            letters, read chunks * windows), the best chunks of all windows before the second
+            ones; and the levels of the words' number, 64-bit integers, (batch, letters,
+            windows). Of unknown contexts, shares and level are 0.
         """
-        # The windows come last: rows of a few numbers are slow to work on.
-        hashes = codes.unsqueeze(-2) * self.multipliers.unsqueeze(-1) % HASH_MODULUS
-        row, is_stated = _find(hashes, self.statements, len(self.levels), WORD_MODULUS)
+        # What there are few of comes first, in all of this: short rows are slow to work on.
+        hashes = codes * self.multipliers.view(-1, 1, 1, 1) % HASH_MODULUS
+        row, is_stated = _find(hashes, self.statements, len(self.facts), WORD_MODULUS)
         repeated, is_repeated = _find(hashes, self.repetitions, NESTED_LEVELS, BYTE_MODULUS)
-        numbers = torch.arange(READ_CHUNKS, device=codes.device).unsqueeze(-1)
-        columns = READ_CHUNKS * row.unsqueeze(-2) + numbers
-        chunks = _take(self.chunks.flatten(), columns).long()
-        steps = _take(self.shares.flatten(), columns).float()
+        said = functional.embedding(row, self.facts).to(self.is_inside.dtype)
+        best, second, share, other_share, level = said.permute(3, 0, 1, 2).split(1)
         # What smaller contexts say always: all of them agree, for they have words in common.
-        is_single = is_stated & (steps[..., 0, :] == SHARE_STEPS) & (steps[..., 1, :] == 0)
-        single = (chunks[..., 0, :] * is_single).to(self.is_inside.dtype)
+        single = torch.where(is_stated & (share == SHARE_STEPS), best, 0.0)
         inherited = (single.unsqueeze(-2) * self.is_inside).amax(dim=-1)
         is_repeated = is_repeated & ~is_stated & (inherited > 0)
         is_found = is_stated | is_repeated
         missing_inside = (~is_found).to(self.is_inside.dtype) @ self.is_inside.T
         is_found = is_found & (missing_inside == 0)
-        best = torch.where(is_repeated, inherited.long(), chunks[..., 0, :])
-        chunks = torch.cat((best.unsqueeze(-2), chunks[..., 1:, :]), dim=-2)
-        one_chunk = SHARE_STEPS * (numbers == 0)
-        steps = torch.where(is_repeated.unsqueeze(-2), one_chunk.to(steps.dtype), steps)
-        levels = torch.where(is_repeated, repeated + 1, _take(self.levels, row).long())
-        return chunks, steps / SHARE_STEPS * is_found.unsqueeze(-2), levels * is_found
+        known = is_found.to(said.dtype)
+        best = torch.where(is_repeated, inherited, best)
+        share = torch.where(is_repeated, SHARE_STEPS, share)
+        other_share = torch.where(is_repeated, 0.0, other_share)
+        level = torch.where(is_repeated, (repeated + 1).to(said.dtype), level) * known
+        chunks = torch.cat((best, second), dim=-1)
+        shares = torch.cat((share, other_share), dim=-1) / SHARE_STEPS
+        shares = shares * torch.cat((known, known), dim=-1)
+        return chunks.squeeze(0).long(), shares.squeeze(0), level.squeeze(0).long()
 
 
 def is_inside(inner: Window, outer: Window) -> bool:
@@ -203,24 +200,25 @@ def _distinct_rows(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[
 
 
 def _find(hashes: Tensor, cells: Tensor, values: int, modulus: int) -> tuple[Tensor, Tensor]:
-    """Look keys up in a map: their values, 0 for absent ones, and whether they are present.
+    """Look keys up in a map.
 
     Args:
-        hashes: the keys' hashes, (..., cells per key + 1, keys).
+        hashes: the keys' hashes, (cells per key + 1, ...).
         cells: the map.
         values: how many values there are.
         modulus: the modulus of the sums of cells.
 
     Returns:
-        Both (..., keys).
+        The keys' values, any of those that there are for absent keys, and whether the keys are
+        present, both (...).
     """
     part = len(cells) // CELLS_PER_KEY
-    starts = part * torch.arange(CELLS_PER_KEY, device=hashes.device).unsqueeze(-1)
-    places = hashes[..., :CELLS_PER_KEY, :] % part + starts
-    sums = _take(cells, places).long().sum(dim=-2) % modulus
-    value = sums - _check(hashes[..., CELLS_PER_KEY, :]) % (modulus // values) * values
-    is_found = (value >= 0) & (value < values)
-    return value * is_found, is_found
+    starts = part * torch.arange(CELLS_PER_KEY, device=hashes.device).view(-1, 1, 1, 1)
+    places = hashes[:CELLS_PER_KEY] % part + starts
+    sums = _take(cells, places).long().sum(dim=0) % modulus
+    value = sums - _check(hashes[CELLS_PER_KEY]) % (modulus // values) * values
+    possible = value.clamp(0, values - 1)
+    return possible, possible == value
 
 
 def _take(values: Tensor, places: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, START_ID
-from grapheme_to_phoneme.training.evidence import LEVELS, Window
+from grapheme_to_phoneme.training.evidence import LEVELS, READ_CHUNKS, Window
 from grapheme_to_phoneme.training.memory import MemoryTable, context_codes
 from grapheme_to_phoneme.training.operators import Dropout, ShiftedProducts
 
@@ -175,14 +175,25 @@ class ContextMemory(nn.Module):
         chunks, shares, levels = self.look_up(letters, own)
         numbers = torch.arange(len(self.windows), device=letters.device)
         levels = levels + numbers * LEVELS
-        chunks = chunks + numbers * (self.chunks.num_embeddings // len(numbers))
-        weights = shares * self.gains(levels).mT
-        kept = torch.ones_like(levels, dtype=shares.dtype)
+        stride = self.chunks.num_embeddings // len(numbers)
+        chunks = chunks + torch.cat((numbers * stride,) * READ_CHUNKS)
+        trust = self.gains(levels).squeeze(-1)
+        if torch.compiler.is_exporting():
+            weights = shares * torch.cat((trust,) * READ_CHUNKS, dim=-1)
+            return self.projection(self._joint_sum(chunks, weights, levels))
+        kept = torch.ones_like(trust)
         if self.training and self.dropout:
             kept = (torch.rand_like(kept) >= self.dropout) / (1.0 - self.dropout)
-            weights = weights * kept.unsqueeze(-2)
-        said = weighted_sum(self.chunks, chunks.flatten(2), weights.flatten(2))
+        weights = shares * torch.cat((trust * kept,) * READ_CHUNKS, dim=-1)
+        said = weighted_sum(self.chunks, chunks, weights)
         return self.projection(said + weighted_sum(self.levels, levels, kept))
+
+    def _joint_sum(self, chunks: Tensor, weights: Tensor, levels: Tensor) -> Tensor:
+        """Return the sum of :meth:`forward` as one product, since ONNX has no weighted sums."""
+        table = torch.cat((self.chunks.weight, self.levels.weight))
+        ids = torch.cat((chunks, levels + self.chunks.num_embeddings), dim=-1)
+        weights = functional.pad(weights, (0, len(self.windows)), value=1.0)
+        return (weights.unsqueeze(-2) @ functional.embedding(ids, table)).squeeze(-2)
 
 
 def weighted_sum(embedding: nn.Embedding, ids: Tensor, weights: Tensor) -> Tensor:
@@ -196,9 +207,6 @@ def weighted_sum(embedding: nn.Embedding, ids: Tensor, weights: Tensor) -> Tenso
     Returns:
         The sums, (batch, letters, size).
     """
-    if torch.compiler.is_exporting():
-        # ONNX has no such operator.
-        return (weights.unsqueeze(-2) @ embedding(ids)).squeeze(-2)
     sums = functional.embedding_bag(
         ids.flatten(end_dim=1),
         embedding.weight,

@@ -44,10 +44,16 @@ def lay_out(contexts: int, letters: int = 1, seed: int = 1) -> tuple[Evidence, T
     return evidence, codes, chunks
 
 
+def by_chunk(said: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Give chunks and shares an axis for the read chunks, before that of the windows."""
+    chunks, shares, levels = said
+    return *(part.unflatten(-1, (READ_CHUNKS, -1)) for part in (chunks, shares)), levels
+
+
 @pytest.mark.parametrize("contexts", [1, 2, 3, 7, 40, 5000])
 def test_known_contexts_are_told_exactly(contexts: int) -> None:
     evidence, codes, expected = lay_out(contexts)
-    chunks, shares, levels = evidence.look_up(codes[None])
+    chunks, shares, levels = by_chunk(evidence.look_up(codes[None]))
     assert torch.equal(chunks[0, :, 0], expected.unsqueeze(-1).expand(-1, 3))
     assert (shares[..., 0, :] == 1).all() and not shares[..., 1, :].any()
     assert torch.equal(levels[0], torch.tensor([9, NESTED_LEVELS, 1]).repeat(contexts, 1))
@@ -101,7 +107,7 @@ def test_statements_of_all_kinds(contexts: list[tuple[int, int, int, int, int]])
     shares = torch.stack((SHARE_STEPS - share, share), dim=-1)
     none_repeats = torch.zeros(len(codes), dtype=torch.bool)
     evidence = Evidence.build([(0, 0)], codes, said, shares, levels, none_repeats)
-    chunks, found_shares, found_levels = evidence.look_up(codes.view(1, -1, 1))
+    chunks, found_shares, found_levels = by_chunk(evidence.look_up(codes.view(1, -1, 1)))
     assert torch.equal(found_levels.flatten(), levels)
     torch.testing.assert_close(found_shares[0, ..., 0], shares / SHARE_STEPS)
     assert torch.equal(chunks[0, ..., 0], said * (shares > 0))
