@@ -44,8 +44,8 @@ IR_VERSION = 9
 CONTRIBUTED_DOMAIN = "com.microsoft"
 ML_DOMAIN = "ai.onnx.ml"
 
-#: Operators that compute nothing.
-REARRANGING = frozenset({"Concat", "Reshape", "Slice", "Transpose", "Unsqueeze"})
+#: What PyTorch does to weights alone: mostly operators that compute nothing.
+FOLDED = frozenset({"Concat", "Mul", "Reshape", "Slice", "Transpose", "Unsqueeze"})
 
 WORDS = "words"
 BEAM_SIZE = "beam_size"
@@ -246,11 +246,11 @@ def _export(
 
 
 def _fold_constants(graph: GraphProto) -> None:
-    """Compute what PyTorch arranges anew of an LSTM's weights whenever the graph runs."""
+    """Compute what PyTorch makes of weights alone anew whenever the graph runs."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     nodes = []
     for node in graph.node:
-        if node.op_type in REARRANGING and all(name in constants for name in node.input):
+        if node.op_type in FOLDED and all(name in constants for name in node.input):
             given = {name: numpy_helper.to_array(constants[name]) for name in node.input}
             (values,) = ReferenceEvaluator(node).run(None, given)
             (output,) = node.output

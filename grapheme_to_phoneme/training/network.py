@@ -28,6 +28,10 @@ OUT_OF_SIGHT = -1e4
 #: What the exported graph calls attention: an operator of ONNX Runtime's own.
 ATTENTION_OPERATOR = "com.microsoft::MultiHeadAttention"
 
+#: Embeddings of levels become about so much smaller than those of chunks; as large, they lose no
+#: more than those in a table of 8 bits for both.
+LEVELS_SCALE = 2.0
+
 #: Standard deviation of the memory's embeddings at first.
 INITIAL_EVIDENCE = 0.05
 
@@ -190,9 +194,9 @@ class ContextMemory(nn.Module):
 
     def _joint_sum(self, chunks: Tensor, weights: Tensor, levels: Tensor) -> Tensor:
         """Return the sum of :meth:`forward` as one product, since ONNX has no weighted sums."""
-        table = torch.cat((self.chunks.weight, self.levels.weight))
+        table = torch.cat((self.chunks.weight, self.levels.weight * LEVELS_SCALE))
         ids = torch.cat((chunks, levels + self.chunks.num_embeddings), dim=-1)
-        weights = functional.pad(weights, (0, len(self.windows)), value=1.0)
+        weights = functional.pad(weights, (0, len(self.windows)), value=1.0 / LEVELS_SCALE)
         return (weights.unsqueeze(-2) @ functional.embedding(ids, table)).squeeze(-2)
 
 
