@@ -84,6 +84,9 @@ class Pronouncer(GraphPronouncer):
         except Exception as error:
             reason = str(error).splitlines()[0][:200]
             raise UserError(f"{path} is no ONNX model that can be loaded: {reason}") from error
+        # What nobody asks for is not computed, such as the chunks' texts.
+        self._run_options = onnxruntime.RunOptions()
+        self._run_options.only_execute_path_to_fetches = True
         metadata = ModelMetadata.from_properties(
             self._session.get_modelmeta().custom_metadata_map, str(path)
         )
@@ -110,6 +113,7 @@ class Pronouncer(GraphPronouncer):
                 WORDS_INPUT: np.array(batch, dtype=object),
                 "beam_size": np.array([beam_size], dtype=np.int64),
             },
+            self._run_options,
         )
         return [value.tolist() for value in values]
 

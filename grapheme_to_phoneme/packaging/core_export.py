@@ -31,7 +31,8 @@ from grapheme_to_phoneme.packaging.onnx_export import (
     PRONUNCIATIONS,
     WORDS,
     Parts,
-    initial_beam,
+    first_scores,
+    first_state,
     make_model,
     open_session,
     search_constants,
@@ -67,7 +68,8 @@ def assemble_core(
     """
     nodes = [
         *parts.preparation.graph.node,
-        *initial_beam(parts.state_size),
+        *first_state(parts.state_size),
+        *first_scores(),
         *_positions(),
         helper.make_node("Expand", ["padding", "path_shape"], ["first_path"]),
         _search_loop(parts, beam_size),

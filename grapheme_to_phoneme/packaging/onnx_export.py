@@ -143,7 +143,7 @@ def assemble(parts: Parts, alphabets: Alphabets, metadata: ModelMetadata) -> Mod
     nodes = [
         *_letter_ids(alphabets),
         *parts.preparation.graph.node,
-        *initial_beam(parts.state_size),
+        *first_state(parts.state_size),
         helper.make_node("Equal", [BEAM_SIZE, "one"], ["is_one"]),
         helper.make_node("Squeeze", ["is_one"], ["is_greedy"]),
         *_search(parts.step, parts.state_size),
@@ -289,7 +289,7 @@ def _rename(graph: GraphProto, names: dict[str, str]) -> None:
 
 
 def search_constants() -> list[TensorProto]:
-    """Return the constants that :func:`initial_beam` and :func:`search_step` refer to."""
+    """Return the constants that the nodes of a search refer to."""
     values = {
         "one": np.array([1], dtype=np.int64),
         "flat": np.array([0, -1], dtype=np.int64),
@@ -328,12 +328,12 @@ def _letter_ids(alphabets: Alphabets) -> list[NodeProto]:
     ]
 
 
-def initial_beam(state_size: int) -> list[NodeProto]:
-    """The beam before the first letter: one live hypothesis, the others impossible.
+def first_state(state_size: int) -> list[NodeProto]:
+    """The state before the first letter.
 
     From ``letters`` and ``beam_size``, shape (1,), these nodes compute ``first_state``,
-    ``first_previous`` and ``first_scores``, and ``unmoved``, every hypothesis' own place; and
-    ``is_padding``, (batch, length).
+    ``first_previous``, the shape of a beam, ``beam_shape``, and ``is_padding``, (batch,
+    length).
     """
     return [
         helper.make_node("Shape", ["letters"], ["batch_size"], start=0, end=1),
@@ -342,13 +342,25 @@ def initial_beam(state_size: int) -> list[NodeProto]:
         helper.make_node("Concat", ["beam_shape", "state_width"], ["state_shape"], axis=0),
         helper.make_node("ConstantOfShape", ["state_shape"], ["first_state"]),
         helper.make_node("Expand", ["start", "beam_shape"], ["first_previous"]),
+        helper.make_node("Equal", ["letters", "padding"], ["is_padding"]),
+    ]
+
+
+def first_scores() -> list[NodeProto]:
+    """The beam before the first letter: one live hypothesis, the others impossible.
+
+    From what :func:`first_state` computes, these nodes compute ``first_scores``, and
+    ``unmoved``, every hypothesis' own place.
+    """
+    return [
+        # Not the shape that the state was made of: ONNX Runtime would like to have that renamed.
+        helper.make_node("Shape", ["first_previous"], ["scores_shape"]),
         helper.make_node("Squeeze", [BEAM_SIZE], ["beam_limit"]),
         helper.make_node("Range", ["scalar_zero", "beam_limit", "scalar_one"], ["places"]),
         helper.make_node("Equal", ["places", "scalar_zero"], ["is_first"]),
         helper.make_node("Where", ["is_first", "certain", "impossible"], ["first_row"]),
-        helper.make_node("Expand", ["first_row", "beam_shape"], ["first_scores"]),
-        helper.make_node("Expand", ["places", "beam_shape"], ["unmoved"]),
-        helper.make_node("Equal", ["letters", "padding"], ["is_padding"]),
+        helper.make_node("Expand", ["first_row", "scores_shape"], ["first_scores"]),
+        helper.make_node("Expand", ["places", "scores_shape"], ["unmoved"]),
     ]
 
 
@@ -519,7 +531,7 @@ def _beam_search(step: ModelProto, state_size: int) -> list[NodeProto]:
         scan_input_axes=[1, 1, 1],
         body=body,
     )
-    return [scan]
+    return [*first_scores(), scan]
 
 
 def _trace() -> list[NodeProto]:
