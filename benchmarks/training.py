@@ -91,8 +91,8 @@ class Stepper:
 class MixedBatchSampler(LengthBatchSampler):
     """Batches of as many words as the others have on average, of any lengths."""
 
-    def _batches(self) -> list[list[int]]:
-        batches = super()._batches()
+    def _draw(self) -> list[list[int]]:
+        batches = super()._draw()
         order = np.random.default_rng(1).permutation(np.concatenate(batches))
         return [part.tolist() for part in np.array_split(order, len(batches))]
 

@@ -109,8 +109,9 @@ def train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> 
     LOGGER.info("training in %s", run_directory)
     state = git_state()
     data = load_data(config)
-    lessons = _take_lessons(config, data, run_directory, state)
-    fitted = fit(config, data, run_directory, state, lessons)
+    prepared = prepare(data, config.alignment, config.seed)
+    lessons = _take_lessons(config, data, prepared, run_directory, state)
+    fitted = fit(config, data, prepared, run_directory, state, lessons)
     target = run_directory / MODEL_FILENAME
     trainer = fitted.trainer
     if trainer.interrupted:
@@ -162,6 +163,7 @@ class Fitted:
 def fit(
     config: DictConfig,
     data: LexiconData,
+    prepared: PreparedData,
     run_directory: Path,
     state: dict[str, str],
     lessons: Lessons | None = None,
@@ -171,6 +173,7 @@ def fit(
     Args:
         config: the whole configuration.
         data: what to learn from and to choose by.
+        prepared: the same, aligned.
         run_directory: where checkpoints and logs go.
         state: of the source, by :func:`git_state`.
         lessons: what teachers think of the training words.
@@ -181,14 +184,16 @@ def fit(
     pl.seed_everything(config.seed, verbose=False)
     # Numbers too small to matter take a processor a hundred times as long as others.
     torch.set_flush_denormal(True)
-    prepared = prepare(data, config.alignment, config.seed)
     last = run_directory / CHECKPOINT_DIRECTORY / f"{LAST_CHECKPOINT}.ckpt"
     checkpoint = last if last.is_file() else None
     if checkpoint:
         _check_same_lexicon(checkpoint, data, prepared.alphabets)
     module = build_module(config, data, prepared, state)
     module.set_references(list(prepared.dev_references), prepared.dev_references)
-    data_module = build_data_module(config, data, prepared, lessons)
+    is_remembered = bool(module.network.memories)
+    # Look-ups in a memory move numbers from the processor to the GPU, which cannot be recorded.
+    module.replay = config.trainer.replay and not is_remembered
+    data_module = build_data_module(config, data, prepared, lessons, is_remembered)
     LOGGER.info(
         "%s weights, of which %s take part in the arithmetic of a letter",
         f"{sum(parameter.numel() for parameter in module.parameters()):,}",
@@ -198,8 +203,11 @@ def fit(
     for logger in loggers:
         logger.log_hyperparams(_flat(config))
     steps_per_epoch = len(data_module.train_dataloader())
-    callbacks = build_callbacks(config.callbacks, run_directory, steps_per_epoch)
-    trainer = _build_trainer(config, callbacks, loggers, run_directory, steps_per_epoch)
+    settings = _trainer_settings(config, steps_per_epoch)
+    callbacks = build_callbacks(
+        config.callbacks, run_directory, steps_per_epoch, settings["check_val_every_n_epoch"]
+    )
+    trainer = _build_trainer(settings, callbacks, loggers, run_directory)
     if checkpoint:
         LOGGER.info("going on from %s", checkpoint)
     trainer.fit(module, data_module, ckpt_path=checkpoint, weights_only=True)
@@ -207,7 +215,11 @@ def fit(
 
 
 def _take_lessons(
-    config: DictConfig, data: LexiconData, run_directory: Path, state: dict[str, str]
+    config: DictConfig,
+    data: LexiconData,
+    prepared: PreparedData,
+    run_directory: Path,
+    state: dict[str, str],
 ) -> Lessons | None:
     """Train the teachers and ask them about all words; None where there are none.
 
@@ -224,7 +236,6 @@ def _take_lessons(
                 "+distillation.teachers.NAME=DIR, or choose experiment=taught or reference"
             )
         return None
-    prepared = prepare(data, config.alignment, config.seed)
     path = run_directory / TEACHERS_DIRECTORY / "lessons.npz"
     if path.is_file():
         return Lessons.load(path, prepared.train, prepared.alphabets)
@@ -243,7 +254,7 @@ def _take_lessons(
             continue
         teacher_config = OmegaConf.merge(config, changes)
         directory = run_directory / TEACHERS_DIRECTORY / name
-        fitted = fit(teacher_config, data, directory, state)
+        fitted = fit(teacher_config, data, prepared, directory, state)
         if fitted.trainer.interrupted:
             raise UserError(f"interrupted: go on with `g2p train resume={run_directory}`")
         teachers.append(load_checkpoint(fitted.best_checkpoint).network)
@@ -306,13 +317,8 @@ def _further_spellings(config: DictConfig, data: LexiconData, alphabets: Alphabe
     return further
 
 
-def _build_trainer(
-    config: DictConfig,
-    callbacks: Sequence[Callback],
-    loggers: Sequence[Logger],
-    run_directory: Path,
-    steps_per_epoch: int,
-) -> pl.Trainer:
+def _trainer_settings(config: DictConfig, steps_per_epoch: int) -> dict:
+    """Return the arguments of Lightning's trainer that the configuration gives."""
     settings = OmegaConf.to_container(config.trainer.lightning, resolve=True)
     # A small lexicon's training would be over before anything is due to be logged.
     settings["log_every_n_steps"] = min(settings["log_every_n_steps"], steps_per_epoch)
@@ -322,6 +328,12 @@ def _build_trainer(
             settings["check_val_every_n_epoch"], settings["max_epochs"]
         )
     settings["precision"] = choose_precision(settings["precision"], settings["accelerator"])
+    return settings
+
+
+def _build_trainer(
+    settings: dict, callbacks: Sequence[Callback], loggers: Sequence[Logger], run_directory: Path
+) -> pl.Trainer:
     try:
         return pl.Trainer(
             **settings,
@@ -384,9 +396,16 @@ def export(config: DictConfig, run_directory: Path, checkpoint: Path | None) -> 
 
 
 def build_data_module(
-    config: DictConfig, data: LexiconData, prepared: PreparedData, lessons: Lessons | None = None
+    config: DictConfig,
+    data: LexiconData,
+    prepared: PreparedData,
+    lessons: Lessons | None = None,
+    is_remembered: bool = True,
 ) -> LexiconDataModule:
-    """Return the batches that the configuration asks for; ``lessons`` are those of teachers."""
+    """Return the batches that the configuration asks for.
+
+    ``lessons`` are those of teachers; ``is_remembered`` tells whether the network has a memory.
+    """
     batches = config.trainer.batches
     return LexiconDataModule(
         prepared.train,
@@ -401,6 +420,8 @@ def build_data_module(
         lessons,
         config.distillation.share,
         balanced_repetitions(prepared.train, config.data.balance) if data.languages else None,
+        is_remembered,
+        config.trainer.replay and not is_remembered,
     )
 
 

@@ -25,6 +25,7 @@ from grapheme_to_phoneme.lexicon.splitting import split_sha256
 from grapheme_to_phoneme.packaging.export import load_checkpoint
 from grapheme_to_phoneme.review.scoring import Judgement, judge
 from grapheme_to_phoneme.training.callbacks import CHECKPOINT_DIRECTORY
+from grapheme_to_phoneme.training.preparation import prepare
 from grapheme_to_phoneme.training.tracking import git_state
 from grapheme_to_phoneme.workflows import fit
 
@@ -209,7 +210,8 @@ def _judge_fold(
         normalization=build_normalization(config),
     )
     folder = _fold_directory(directory, number)
-    fitted = fit(config, data, folder, git_state())
+    prepared = prepare(data, config.alignment, config.seed)
+    fitted = fit(config, data, prepared, folder, git_state())
     if fitted.trainer.interrupted:
         raise KeyboardInterrupt
     module = load_checkpoint(fitted.best_checkpoint)

@@ -3,7 +3,6 @@
 import logging
 import sys
 import time
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -115,8 +114,8 @@ def format_seconds(seconds: float) -> str:
     return str(timedelta(seconds=round(max(0.0, seconds))))
 
 
-def exponential_average(decay: float) -> Callable[[ParameterList, ParameterList, Tensor], None]:
-    """Return an exponential moving average for :class:`WeightAveraging`.
+class ExponentialAverage:
+    """An exponential moving average for :class:`WeightAveraging`.
 
     Early on the decay is smaller, (1 + n) / (10 + n) after n steps, so that a short training
     does not end with an average that still remembers its random beginning.
@@ -125,18 +124,37 @@ def exponential_average(decay: float) -> Callable[[ParameterList, ParameterList,
         decay: weight of the old average, 0 to 1.
     """
 
-    @torch.no_grad()
-    def average(averaged: ParameterList, current: ParameterList, steps: Tensor) -> None:
-        done = float(steps)
-        weight = 1.0 - min(decay, (1.0 + done) / (10.0 + done))
-        for old, new in zip(averaged, current, strict=True):
-            old.lerp_(new.to(old.dtype), weight)
+    def __init__(self, decay: float) -> None:
+        self._decay = decay
+        self._done: int | None = None
 
-    return average
+    @torch.no_grad()
+    def __call__(self, averaged: ParameterList, current: ParameterList, steps: Tensor) -> None:
+        """Move the average to the current weights; ``steps`` is the number of those before."""
+        # Counted here, since to read it from a GPU is to wait until that has ended the step.
+        self._done = int(steps) if self._done is None else self._done + 1
+        decay = min(self._decay, (1.0 + self._done) / (10.0 + self._done))
+        torch._foreach_lerp_(list(averaged), list(current), 1.0 - decay)
+
+
+class AverageBesideNetwork(WeightAveraging):
+    """Weight averaging on the device of the training.
+
+    Lightning makes the average before it moves the network, and would leave it behind: a GPU
+    would copy all weights to the processor's memory in every step.
+    """
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Make the average where the network will be."""
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)
+        if self._average_model is not None:
+            # Read in every step, for which the processor would wait until a GPU has ended it.
+            self._average_model.n_averaged = self._average_model.n_averaged.cpu()
 
 
 def build_callbacks(
-    config: DictConfig, run_directory: Path, steps_per_epoch: int
+    config: DictConfig, run_directory: Path, steps_per_epoch: int, epochs_per_validation: int
 ) -> list[Callback]:
     """Put the callbacks together.
 
@@ -144,13 +162,14 @@ def build_callbacks(
         config: the group ``callbacks``.
         run_directory: where the checkpoints go.
         steps_per_epoch: bounds the steps that the throughput is averaged over.
+        epochs_per_validation: how often the checkpoint to resume from is written, too.
     """
     throughput_window = max(FEWEST_STEPS, min(config.throughput_window, steps_per_epoch))
     checkpoints = run_directory / CHECKPOINT_DIRECTORY
     time_left = TimeLeft()
     callbacks: list[Callback] = [
         time_left,
-        WeightAveraging(multi_avg_fn=exponential_average(config.weight_averaging.decay)),
+        AverageBesideNetwork(multi_avg_fn=ExponentialAverage(config.weight_averaging.decay)),
         EarlyStopping(
             monitor="validation/wer",
             patience=config.early_stopping.patience,
@@ -162,10 +181,11 @@ def build_callbacks(
             monitor="validation/wer",
             enable_version_counter=False,
         ),
-        # Written after every epoch, whole or not at all: what resume goes on from.
+        # Written whole or not at all: what resume goes on from.
         ModelCheckpoint(
             dirpath=checkpoints,
             filename=LAST_CHECKPOINT,
+            every_n_epochs=epochs_per_validation,
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         ),

@@ -1,7 +1,8 @@
 """Batches of aligned words, of similar length, as a Lightning data module."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import lightning.pytorch as pl
 import numpy as np
@@ -13,6 +14,7 @@ from grapheme_to_phoneme.training.alignment import AlignedEntry
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, START_ID, Alphabets
 from grapheme_to_phoneme.training.lessons import SHARE_PARTS, Lessons
 from grapheme_to_phoneme.training.memory import UNSEEN_ID, siblings_of
+from grapheme_to_phoneme.training.recording import can_replay
 
 Batch = dict[str, Tensor]
 
@@ -89,10 +91,11 @@ class TaughtDataset(AlignedDataset):
     """The lexicon's words and those that teachers pronounced, with what the teachers think.
 
     Args:
-        entries: the lexicon's aligned words, which the network's memory has seen.
+        entries: the lexicon's aligned words.
         alphabets: the ids of letters and chunks.
         lessons: of these words.
         share: weight of the teachers' opinion on the lexicon's words; of the others it is all.
+        is_remembered: whether the network's memory has seen the lexicon's words.
     """
 
     def __init__(
@@ -101,8 +104,9 @@ class TaughtDataset(AlignedDataset):
         alphabets: Alphabets,
         lessons: Lessons,
         share: float,
+        is_remembered: bool,
     ) -> None:
-        super().__init__([*entries, *lessons.imagined], alphabets, is_remembered=True)
+        super().__init__([*entries, *lessons.imagined], alphabets, is_remembered)
         self._lessons = lessons
         self._trust = np.zeros(len(self), dtype=np.float32)
         self._trust[: len(entries)] = 1.0 - share
@@ -115,7 +119,8 @@ class TaughtDataset(AlignedDataset):
         ``trust``, the weight of the given chunks against it, (batch,).
         """
         batch = super().__getitems__(indices)
-        batch["own"][self._is_imagined[indices]] = UNSEEN_ID
+        if "own" in batch:
+            batch["own"][self._is_imagined[indices]] = UNSEEN_ID
         places, _ = self._letters.places(indices)
         shares = self._lessons.shares[places].astype(np.float32) / SHARE_PARTS
         batch["opinion_chunks"] = torch.from_numpy(self._lessons.chunks[places].astype(np.int64))
@@ -164,15 +169,15 @@ class ShuffledOrder(Sampler[int]):
     def __init__(self, size: int, seed: int) -> None:
         self._size = size
         self._seed = seed
-        self._epoch = 0
+        self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the permutation of ``epoch``."""
-        self._epoch = epoch
+        self.epoch = epoch
 
     def generator(self) -> np.random.Generator:
         """Return the epoch's source of randomness."""
-        return np.random.default_rng((self._seed, self._epoch))
+        return np.random.default_rng((self._seed, self.epoch))
 
     def __len__(self) -> int:
         return self._size
@@ -218,8 +223,16 @@ class LengthBatchSampler(Sampler[list[int]]):
         )
         self._rank = rank
         self._world_size = world_size
+        self._drawn: tuple[int, list[list[int]]] | None = None
 
     def _batches(self) -> list[list[int]]:
+        """Return the epoch's batches; Lightning asks for their number time and again."""
+        epoch = 0 if self.sampler is None else self.sampler.epoch
+        if self._drawn is None or self._drawn[0] != epoch:
+            self._drawn = epoch, self._draw()
+        return self._drawn[1]
+
+    def _draw(self) -> list[list[int]]:
         if self.sampler is None:
             order = self._examples
             keys = self._lengths[order].astype(float)
@@ -232,12 +245,12 @@ class LengthBatchSampler(Sampler[list[int]]):
         most_words = max(1, len(order) // self._world_size)
         batches: list[list[int]] = []
         longest = 0
-        for index in order.tolist():
-            longest = max(longest, int(self._lengths[index]))
+        for index, length in zip(order.tolist(), self._lengths[order].tolist(), strict=True):
+            longest = max(longest, length)
             is_full = batches and longest * (len(batches[-1]) + 1) > self._letters_per_batch
             if not batches or is_full or len(batches[-1]) == most_words:
                 batches.append([])
-                longest = int(self._lengths[index])
+                longest = length
             batches[-1].append(index)
         if self.sampler is not None:
             batches = [batches[index] for index in generator.permutation(len(batches))]
@@ -258,6 +271,21 @@ def identity(batch: Batch) -> Batch:
     return batch
 
 
+def filled(batch: Batch, letters_per_batch: int) -> Batch:
+    """Fill a batch up with empty words, so that all batches of a length have one shape.
+
+    Args:
+        batch: of :class:`AlignedDataset` or :class:`TaughtDataset`.
+        letters_per_batch: the budget of the batches.
+    """
+    words, length = batch["letters"].shape
+    missing = max(0, letters_per_batch // length - words)
+    return {
+        name: torch.cat((part, part.new_zeros(missing, *part.shape[1:])))
+        for name, part in batch.items()
+    }
+
+
 class LexiconDataModule(pl.LightningDataModule):
     """The training and validation batches of a lexicon.
 
@@ -274,6 +302,8 @@ class LexiconDataModule(pl.LightningDataModule):
         lessons: what teachers think of ``aligned`` and of further words, or None.
         teachers_share: see :class:`TaughtDataset`.
         repetitions: how often each training entry comes in an epoch; once if None.
+        is_remembered: whether the network has a memory of the training entries.
+        replay: whether to give batches of few shapes, where steps can be recorded.
     """
 
     def __init__(
@@ -290,12 +320,14 @@ class LexiconDataModule(pl.LightningDataModule):
         lessons: Lessons | None = None,
         teachers_share: float = 0.0,
         repetitions: np.ndarray | None = None,
+        is_remembered: bool = True,
+        replay: bool = False,
     ) -> None:
         super().__init__()
         self._train = (
-            AlignedDataset(aligned, alphabets, is_remembered=True)
+            AlignedDataset(aligned, alphabets, is_remembered)
             if lessons is None
-            else TaughtDataset(aligned, alphabets, lessons, teachers_share)
+            else TaughtDataset(aligned, alphabets, lessons, teachers_share, is_remembered)
         )
         self._dev: list[AlignedDataset | SpellingDataset] = [
             SpellingDataset(dev_spellings, alphabets)
@@ -308,6 +340,7 @@ class LexiconDataModule(pl.LightningDataModule):
         self._seed = seed
         self._workers = workers
         self._repetitions = repetitions
+        self._replay = replay
         self._first_epoch = 0
 
     def state_dict(self) -> dict[str, int]:
@@ -323,11 +356,16 @@ class LexiconDataModule(pl.LightningDataModule):
             return {}
         return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
 
-    def _loader(self, dataset: Dataset, batches: LengthBatchSampler) -> DataLoader:
+    def _loader(
+        self,
+        dataset: Dataset,
+        batches: LengthBatchSampler,
+        collate: Callable[[Batch], Batch] = identity,
+    ) -> DataLoader:
         return DataLoader(
             dataset,
             batch_sampler=batches,
-            collate_fn=identity,
+            collate_fn=collate,
             num_workers=self._workers,
             persistent_workers=self._workers > 0,
         )
@@ -346,7 +384,10 @@ class LexiconDataModule(pl.LightningDataModule):
             self._repetitions,
             **self._share(),
         )
-        return self._loader(self._train, batches)
+        collate: Callable[[Batch], Batch] = identity
+        if self._replay and self.trainer is not None and can_replay(self.trainer):
+            collate = partial(filled, letters_per_batch=self._letters_per_batch)
+        return self._loader(self._train, batches, collate)
 
     def val_dataloader(self) -> list[DataLoader]:
         """Return the validation batches, short words first: spellings, then aligned words."""

@@ -7,6 +7,8 @@ words do, and needs no word list of the language.
 import random
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from itertools import accumulate
 
 #: Letters that a letter depends on, with itself.
 ORDER = 5
@@ -17,6 +19,28 @@ MOST_ATTEMPTS = 20
 _START, _END = "\N{START OF TEXT}", "\N{END OF TEXT}"
 
 
+@dataclass(frozen=True)
+class _Followers:
+    """What follows a context.
+
+    Attributes:
+        letters: the letters.
+        counts: how often each of them or one before it follows.
+    """
+
+    letters: list[str]
+    counts: list[int]
+
+    @property
+    def trust(self) -> float:
+        """How far the context decides: the rest is left to a shorter one."""
+        return self.counts[-1] / max(1, self.counts[-1] + len(self.letters))
+
+
+#: What follows an unknown context.
+_NOTHING = _Followers([], [0])
+
+
 class LetterModel:
     """Letter n-grams of all orders, smoothed by Witten and Bell's method (1991).
 
@@ -25,14 +49,18 @@ class LetterModel:
     """
 
     def __init__(self, spellings: Iterable[str]) -> None:
-        self._followers: dict[str, Counter[str]] = defaultdict(Counter)
+        followers: dict[str, Counter[str]] = defaultdict(Counter)
         self._longest = 0
         for spelling in spellings:
             self._longest = max(self._longest, len(spelling))
             text = f"{_START}{spelling}{_END}"
             for end in range(1, len(text)):
                 for start in range(max(0, end - ORDER + 1), end + 1):
-                    self._followers[text[start:end]][text[end]] += 1
+                    followers[text[start:end]][text[end]] += 1
+        self._followers = {
+            context: _Followers(list(counts), list(accumulate(counts.values())))
+            for context, counts in followers.items()
+        }
 
     def draw(self, generator: random.Random) -> str:
         """Return a spelling, no longer than the longest known one."""
@@ -46,12 +74,10 @@ class LetterModel:
 
     def _draw_letter(self, context: str, generator: random.Random) -> str:
         """Return what follows: in this context, or in a shorter one where it is little known."""
-        followers = self._followers.get(context, Counter())
-        occurrences = followers.total()
-        trust = occurrences / max(1, occurrences + len(followers))
-        if context and generator.random() >= trust:
+        followers = self._followers.get(context, _NOTHING)
+        if context and generator.random() >= followers.trust:
             return self._draw_letter(context[1:], generator)
-        return generator.choices(list(followers), list(followers.values()))[0]
+        return generator.choices(followers.letters, cum_weights=followers.counts)[0]
 
 
 def imagine(

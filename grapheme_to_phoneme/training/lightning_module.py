@@ -6,13 +6,14 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.nn import functional
 from torchmetrics import Metric
 
-from grapheme_to_phoneme.training.alphabets import PADDING_ID, Alphabets
+from grapheme_to_phoneme.training.alphabets import Alphabets
 from grapheme_to_phoneme.training.data_module import Batch
 from grapheme_to_phoneme.training.metrics import Score
 from grapheme_to_phoneme.training.network import Network, NetworkDimensions
+from grapheme_to_phoneme.training.objective import Objective, cross_entropy, mean_inside
+from grapheme_to_phoneme.training.recording import Recorder, can_replay
 
 #: More steps than any training takes: seeds of different runs do not meet.
 STEPS_PER_SEED = 10**9
@@ -43,20 +44,6 @@ class OptimizerSettings:
     betas: tuple[float, float]
     label_smoothing: float
     consistency: float = 0.0
-
-
-def disagreement(first: Tensor, second: Tensor) -> Tensor:
-    """Return how far two answers to the same letters are apart, in nats per letter.
-
-    Args:
-        first: logits, (letters, chunks).
-        second: likewise.
-
-    Returns:
-        The mean of the Kullback-Leibler divergences in either direction.
-    """
-    first, second = (logits.log_softmax(dim=-1) for logits in (first.float(), second.float()))
-    return 0.5 * ((first.exp() - second.exp()) * (first - second)).sum(dim=-1).mean()
 
 
 class ErrorRate(Metric):
@@ -97,6 +84,9 @@ class PronunciationModule(pl.LightningModule):
         optimizer: :class:`OptimizerSettings` as a dictionary.
         seed: seeds dropout, anew in every step, so that a resumed run repeats it.
         facts: what the model file will say about the lexicon and the run, as plain values.
+
+    Attributes:
+        replay: whether to record the steps and replay them, where that is possible.
     """
 
     def __init__(
@@ -115,6 +105,8 @@ class PronunciationModule(pl.LightningModule):
         self.settings = OptimizerSettings(**optimizer)
         self.facts = facts
         self.flops_per_batch = 0
+        self.replay = False
+        self._recorder: Recorder | None = None
         self._seed = seed
         self._dev_spellings: list[str] = []
         self._dev_references: References = {}
@@ -138,57 +130,37 @@ class PronunciationModule(pl.LightningModule):
         self._dev_spellings = spellings
         self._dev_references = references
 
+    @property
+    def objective(self) -> Objective:
+        """What a training step minimises."""
+        return Objective(self.network, self.settings.label_smoothing, self.settings.consistency)
+
+    def on_train_start(self) -> None:
+        """Begin to record the steps, where that is wished and possible."""
+        if self.replay and can_replay(self.trainer):
+            self._recorder = Recorder(self.objective, self.trainer.precision == "bf16-mixed")
+
+    def on_train_end(self) -> None:
+        """Give the memory of the recorded steps back."""
+        self._recorder = None
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout by the step, so that a resumed run draws what an unbroken one would."""
+        if self._recorder is not None:
+            self._recorder.prepare(batch)
         torch.manual_seed(self._seed * STEPS_PER_SEED + self.global_step)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Return the mean cross-entropy of the true chunks, in nats per letter.
-
-        With ``consistency`` the words pass twice, and the loss is the mean of both passes and
-        what they say apart.
-        """
+        """Return :class:`Objective`'s loss of a batch, in nats per letter."""
         letters = batch["letters"]
-        passes = 2 if self.settings.consistency else 1
+        objective = self.objective
         # Two operations a weight and letter forward, four backward: for the throughput monitor.
-        self.flops_per_batch = 6 * self.network.weights_per_letter() * letters.numel() * passes
-        answers = [self._predict(batch) for _ in range(passes)]
-        loss = torch.stack([self._loss(*answer, batch) for answer in answers]).mean()
-        if passes == 2:
-            (first, _), (second, _) = answers
-            loss = loss + self.settings.consistency * disagreement(first, second)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(letters))
+        operations = 6 * self.network.weights_per_letter() * objective.passes
+        self.flops_per_batch = operations * letters.numel()
+        loss = objective(batch) if self._recorder is None else self._recorder.replay(batch)
+        # The next replay of a recorded step overwrites its result.
+        self.log("train/loss", loss.detach().clone(), prog_bar=True, batch_size=len(letters))
         return loss
-
-    def _predict(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the logits of all letters, (letters, chunks), and the true chunks, (letters,)."""
-        letters, chunks = batch["letters"], batch["chunks"]
-        # ([members,] batch, letters, chunks)
-        logits = self.network(letters, chunks, batch.get("own"))
-        inside = (letters != PADDING_ID).expand(logits.shape[:-1])
-        return logits[inside], chunks.expand(logits.shape[:-1])[inside]
-
-    def _loss(self, logits: Tensor, truth: Tensor, batch: Batch) -> Tensor:
-        """Return the cross-entropy of the true chunks and, where there are any, of the teachers'.
-
-        Args:
-            logits: of all letters, (letters, chunks); those of several members one after
-                the other.
-            truth: the true chunks, (letters,).
-            batch: what they were predicted from.
-        """
-        smoothing = self.settings.label_smoothing
-        if "trust" not in batch:
-            return functional.cross_entropy(logits, truth, label_smoothing=smoothing)
-        told = functional.cross_entropy(logits, truth, label_smoothing=smoothing, reduction="none")
-        inside = batch["letters"] != PADDING_ID
-        members = len(logits) // int(inside.sum())
-        chunks, shares = (
-            batch[name][inside].repeat(members, 1) for name in ("opinion_chunks", "opinion_shares")
-        )
-        taught = -(shares * logits.float().log_softmax(dim=-1).gather(-1, chunks)).sum(dim=-1)
-        trust = batch["trust"].unsqueeze(-1).expand_as(inside)[inside].repeat(members)
-        return (trust * told + (1.0 - trust) * taught).mean()
 
     def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
         """Count the errors of greedy search; or, for aligned words, log the loss."""
@@ -198,10 +170,10 @@ class PronunciationModule(pl.LightningModule):
 
     def _validate(self, batch: Batch) -> None:
         if "chunks" in batch:
-            loss = functional.cross_entropy(*self._predict(batch))
+            logits = self.network(batch["letters"], batch["chunks"])
             self.log(
                 "validation/loss",
-                loss,
+                mean_inside(cross_entropy(logits, batch["chunks"]), batch["letters"]),
                 batch_size=len(batch["letters"]),
                 add_dataloader_idx=False,
                 sync_dist=True,

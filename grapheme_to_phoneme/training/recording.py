@@ -1,0 +1,78 @@
+"""Training steps that a GPU records once and replays.
+
+A network as small as these is thousands of short operations a step, and starting them one by one
+takes a processor several times as long as the GPU needs for them. A CUDA graph starts all of them
+at once, for batches of the shape that it was recorded with.
+"""
+
+from collections import Counter
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+#: Batches of a shape until a graph of it is recorded; rare shapes are not worth the time.
+RECORDED_AFTER = 2
+
+Shape = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def can_replay(trainer: pl.Trainer) -> bool:
+    """Tell whether a training's steps can be recorded: on one GPU."""
+    return trainer.world_size == 1 and trainer.strategy.root_device.type == "cuda"
+
+
+class _Recordable(nn.Module):
+    """An objective in the precision of the training, which a graph must decide for itself."""
+
+    def __init__(self, objective: nn.Module, mixes_bfloat16: bool) -> None:
+        super().__init__()
+        self.objective = objective
+        self.mixes_bfloat16 = mixes_bfloat16
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the loss."""
+        # Weights that a cache keeps in bfloat16 would belong to another graph.
+        with torch.autocast(
+            "cuda", torch.bfloat16, enabled=self.mixes_bfloat16, cache_enabled=False
+        ):
+            return self.objective(batch)
+
+
+class Recorder:
+    """Records an objective for every frequent shape of batches, and replays it.
+
+    Args:
+        objective: takes a batch and gives the loss; it is on a GPU by the first call.
+        mixes_bfloat16: whether to mix bfloat16 in.
+    """
+
+    def __init__(self, objective: nn.Module, mixes_bfloat16: bool) -> None:
+        self._objective = objective
+        self._mixes_bfloat16 = mixes_bfloat16
+        self._seen: Counter[Shape] = Counter()
+        self._recorded: dict[Shape, nn.Module] = {}
+        self._pool: tuple[int, int] | None = None
+
+    def prepare(self, batch: dict[str, Tensor]) -> None:
+        """Record the objective if the batch has a shape that comes often; draws random numbers."""
+        shape = _shape_of(batch)
+        self._seen[shape] += 1
+        if shape in self._recorded or self._seen[shape] < RECORDED_AFTER:
+            return
+        if self._pool is None:
+            # One graph runs at a time, forward and backward: all of them may use the same memory.
+            self._pool = torch.cuda.graph_pool_handle()
+        example = {name: part.clone() for name, part in batch.items()}
+        self._recorded[shape] = torch.cuda.make_graphed_callables(
+            _Recordable(self._objective, self._mixes_bfloat16), (example,), pool=self._pool
+        )
+
+    def replay(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the loss; what it consists of is overwritten by the next call."""
+        recorded = self._recorded.get(_shape_of(batch))
+        return self._objective(batch) if recorded is None else recorded(batch)
+
+
+def _shape_of(batch: dict[str, Tensor]) -> Shape:
+    return tuple((name, tuple(part.shape)) for name, part in batch.items())
