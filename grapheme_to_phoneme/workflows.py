@@ -203,11 +203,8 @@ def fit(
     for logger in loggers:
         logger.log_hyperparams(_flat(config))
     steps_per_epoch = len(data_module.train_dataloader())
-    settings = _trainer_settings(config, steps_per_epoch)
-    callbacks = build_callbacks(
-        config.callbacks, run_directory, steps_per_epoch, settings["check_val_every_n_epoch"]
-    )
-    trainer = _build_trainer(settings, callbacks, loggers, run_directory)
+    callbacks = build_callbacks(config.callbacks, run_directory, steps_per_epoch)
+    trainer = _build_trainer(config, callbacks, loggers, run_directory, steps_per_epoch)
     if checkpoint:
         LOGGER.info("going on from %s", checkpoint)
     trainer.fit(module, data_module, ckpt_path=checkpoint, weights_only=True)
@@ -233,7 +230,7 @@ def _take_lessons(
         if settings.imagined_words or settings.spellings_path is not None:
             raise UserError(
                 "distillation has words to pronounce and nobody to do it: name a finished run by "
-                "+distillation.teachers.NAME=DIR, or choose experiment=taught or reference"
+                "+distillation.teachers.NAME=DIR, or choose experiment=taught"
             )
         return None
     path = run_directory / TEACHERS_DIRECTORY / "lessons.npz"
@@ -317,8 +314,13 @@ def _further_spellings(config: DictConfig, data: LexiconData, alphabets: Alphabe
     return further
 
 
-def _trainer_settings(config: DictConfig, steps_per_epoch: int) -> dict:
-    """Return the arguments of Lightning's trainer that the configuration gives."""
+def _build_trainer(
+    config: DictConfig,
+    callbacks: Sequence[Callback],
+    loggers: Sequence[Logger],
+    run_directory: Path,
+    steps_per_epoch: int,
+) -> pl.Trainer:
     settings = OmegaConf.to_container(config.trainer.lightning, resolve=True)
     # A small lexicon's training would be over before anything is due to be logged.
     settings["log_every_n_steps"] = min(settings["log_every_n_steps"], steps_per_epoch)
@@ -328,12 +330,6 @@ def _trainer_settings(config: DictConfig, steps_per_epoch: int) -> dict:
             settings["check_val_every_n_epoch"], settings["max_epochs"]
         )
     settings["precision"] = choose_precision(settings["precision"], settings["accelerator"])
-    return settings
-
-
-def _build_trainer(
-    settings: dict, callbacks: Sequence[Callback], loggers: Sequence[Logger], run_directory: Path
-) -> pl.Trainer:
     try:
         return pl.Trainer(
             **settings,

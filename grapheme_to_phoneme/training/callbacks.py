@@ -154,7 +154,7 @@ class AverageBesideNetwork(WeightAveraging):
 
 
 def build_callbacks(
-    config: DictConfig, run_directory: Path, steps_per_epoch: int, epochs_per_validation: int
+    config: DictConfig, run_directory: Path, steps_per_epoch: int
 ) -> list[Callback]:
     """Put the callbacks together.
 
@@ -162,7 +162,6 @@ def build_callbacks(
         config: the group ``callbacks``.
         run_directory: where the checkpoints go.
         steps_per_epoch: bounds the steps that the throughput is averaged over.
-        epochs_per_validation: how often the checkpoint to resume from is written, too.
     """
     throughput_window = max(FEWEST_STEPS, min(config.throughput_window, steps_per_epoch))
     checkpoints = run_directory / CHECKPOINT_DIRECTORY
@@ -185,7 +184,7 @@ def build_callbacks(
         ModelCheckpoint(
             dirpath=checkpoints,
             filename=LAST_CHECKPOINT,
-            every_n_epochs=epochs_per_validation,
+            every_n_epochs=config.resumable_every_n_epochs,
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         ),

@@ -245,3 +245,17 @@ def test_small_languages_come_more_often() -> None:
     )
     drawn = Counter(index for batch in batches for index in batch)
     assert [drawn[index] for index in range(30)] == repetitions.tolist()
+
+
+def test_batches_of_an_epoch_are_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning asks for their number time and again, which takes a GPU's epoch longer."""
+    drawn = []
+    draw = LengthBatchSampler._draw
+    monkeypatch.setattr(
+        LengthBatchSampler, "_draw", lambda self: drawn.append(self.sampler.epoch) or draw(self)
+    )
+    sampler = make_sampler(np.array([3, 1, 2, 3, 1]), budget=6)
+    for epoch in (0, 0, 1):
+        sampler.sampler.set_epoch(epoch)
+        all_batches(sampler)
+    assert drawn == [0, 1]
