@@ -5,11 +5,14 @@ takes a processor several times as long as the GPU needs for them. A CUDA graph 
 at once, for batches of the shape that it was recorded with.
 """
 
+import logging
 from collections import Counter
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
+
+LOGGER = logging.getLogger(__name__)
 
 #: Batches of a shape until a graph of it is recorded; rare shapes are not worth the time.
 RECORDED_AFTER = 2
@@ -52,21 +55,29 @@ class Recorder:
         self._mixes_bfloat16 = mixes_bfloat16
         self._seen: Counter[Shape] = Counter()
         self._recorded: dict[Shape, nn.Module] = {}
+        self._is_possible = True
         self._pool: tuple[int, int] | None = None
 
     def prepare(self, batch: dict[str, Tensor]) -> None:
         """Record the objective if the batch has a shape that comes often; draws random numbers."""
         shape = _shape_of(batch)
         self._seen[shape] += 1
-        if shape in self._recorded or self._seen[shape] < RECORDED_AFTER:
+        is_due = shape not in self._recorded and self._seen[shape] >= RECORDED_AFTER
+        if not (is_due and self._is_possible):
             return
         if self._pool is None:
             # One graph runs at a time, forward and backward: all of them may use the same memory.
             self._pool = torch.cuda.graph_pool_handle()
         example = {name: part.clone() for name, part in batch.items()}
-        self._recorded[shape] = torch.cuda.make_graphed_callables(
-            _Recordable(self._objective, self._mixes_bfloat16), (example,), pool=self._pool
-        )
+        recordable = _Recordable(self._objective, self._mixes_bfloat16)
+        try:
+            self._recorded[shape] = torch.cuda.make_graphed_callables(
+                recordable, (example,), pool=self._pool
+            )
+        except RuntimeError as error:
+            # Another GPU or driver may not be able to: slower is better than not at all.
+            LOGGER.warning("steps are not recorded: %s", str(error).splitlines()[0])
+            self._is_possible = False
 
     def replay(self, batch: dict[str, Tensor]) -> Tensor:
         """Return the loss; what it consists of is overwritten by the next call."""

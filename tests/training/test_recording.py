@@ -57,6 +57,23 @@ def test_average_goes_on_where_a_resumed_run_was() -> None:
     torch.testing.assert_close(averaged, 0.5 * (expected + weights))
 
 
+def test_training_goes_on_where_nothing_can_be_recorded(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise RuntimeError("operation not permitted\nmore about it")
+
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", refuse)
+    objective = Objective(make_network(**WITHOUT_MEMORY).eval(), 0.05, 0.0)
+    recorder = Recorder(objective, mixes_bfloat16=False)
+    batch = make_batch([3, 6, 5])
+    for _ in range(RECORDED_AFTER + 2):
+        recorder.prepare(batch)
+    torch.testing.assert_close(recorder.replay(batch), objective(batch))
+    assert caplog.messages == ["steps are not recorded: operation not permitted"]
+
+
 @NEEDS_GPU
 @pytest.mark.parametrize("changes", [WITHOUT_MEMORY, RECURRENT], ids=["attention", "recurrent"])
 def test_replay_says_what_the_steps_say(changes: dict) -> None:
