@@ -190,9 +190,8 @@ def fit(
         _check_same_lexicon(checkpoint, data, prepared.alphabets)
     module = build_module(config, data, prepared, state)
     module.set_references(list(prepared.dev_references), prepared.dev_references)
+    module.replay = config.trainer.replay
     is_remembered = bool(module.network.memories)
-    # Look-ups in a memory move numbers from the processor to the GPU, which cannot be recorded.
-    module.replay = config.trainer.replay and not is_remembered
     data_module = build_data_module(config, data, prepared, lessons, is_remembered)
     LOGGER.info(
         "%s weights, of which %s take part in the arithmetic of a letter",
@@ -417,7 +416,7 @@ def build_data_module(
         config.distillation.share,
         balanced_repetitions(prepared.train, config.data.balance) if data.languages else None,
         is_remembered,
-        config.trainer.replay and not is_remembered,
+        config.trainer.replay,
     )
 
 

@@ -340,6 +340,7 @@ class LexiconDataModule(pl.LightningDataModule):
         self._seed = seed
         self._workers = workers
         self._repetitions = repetitions
+        self._is_remembered = is_remembered
         self._replay = replay
         self._first_epoch = 0
 
@@ -385,7 +386,8 @@ class LexiconDataModule(pl.LightningDataModule):
             **self._share(),
         )
         collate: Callable[[Batch], Batch] = identity
-        if self._replay and self.trainer is not None and can_replay(self.trainer):
+        is_training = self._replay and self.trainer is not None
+        if is_training and can_replay(self.trainer, self._is_remembered):
             collate = partial(filled, letters_per_batch=self._letters_per_batch)
         return self._loader(self._train, batches, collate)
 

@@ -137,7 +137,7 @@ class PronunciationModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Begin to record the steps, where that is wished and possible."""
-        if self.replay and can_replay(self.trainer):
+        if self.replay and can_replay(self.trainer, bool(self.network.memories)):
             self._recorder = Recorder(self.objective, self.trainer.precision == "bf16-mixed")
 
     def on_train_end(self) -> None:

@@ -20,9 +20,13 @@ RECORDED_AFTER = 2
 Shape = tuple[tuple[str, tuple[int, ...]], ...]
 
 
-def can_replay(trainer: pl.Trainer) -> bool:
-    """Tell whether a training's steps can be recorded: on one GPU."""
-    return trainer.world_size == 1 and trainer.strategy.root_device.type == "cuda"
+def can_replay(trainer: pl.Trainer, has_memory: bool) -> bool:
+    """Tell whether a training's steps can be recorded: on one GPU, of networks without a memory.
+
+    Look-ups in a memory move numbers from the processor to the GPU, which no graph can.
+    """
+    is_on_gpu = trainer.strategy.root_device.type == "cuda"
+    return is_on_gpu and trainer.world_size == 1 and not has_memory
 
 
 class _Recordable(nn.Module):

@@ -1,12 +1,14 @@
 """Batches of one shape, and steps that a GPU records."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from grapheme_to_phoneme.training.callbacks import ExponentialAverage
 from grapheme_to_phoneme.training.data_module import Batch, filled
 from grapheme_to_phoneme.training.objective import Objective
-from grapheme_to_phoneme.training.recording import RECORDED_AFTER, Recorder
+from grapheme_to_phoneme.training.recording import RECORDED_AFTER, Recorder, can_replay
 from tests.training.test_network import CHUNKS, make_network, make_words, pad
 
 WITHOUT_MEMORY = {"memory_windows": [], "dropout": 0.3}
@@ -42,6 +44,23 @@ def test_empty_words_change_no_loss(kept: int, consistency: float) -> None:
     torch.testing.assert_close(objective(full), objective(batch))
     # What is above the budget already stays as it is.
     assert len(filled(batch, letters_per_batch=5)["letters"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("device", "processes", "has_memory", "expected"),
+    [
+        ("cuda", 1, False, True),
+        ("cuda", 1, True, False),
+        ("cuda", 2, False, False),
+        ("cpu", 1, False, False),
+    ],
+)
+def test_where_steps_can_be_recorded(
+    device: str, processes: int, has_memory: bool, expected: bool
+) -> None:
+    strategy = SimpleNamespace(root_device=torch.device(device))
+    trainer = SimpleNamespace(strategy=strategy, world_size=processes)
+    assert can_replay(trainer, has_memory) is expected
 
 
 def test_average_goes_on_where_a_resumed_run_was() -> None:
