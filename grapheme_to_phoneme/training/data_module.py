@@ -386,8 +386,7 @@ class LexiconDataModule(pl.LightningDataModule):
             **self._share(),
         )
         collate: Callable[[Batch], Batch] = identity
-        is_training = self._replay and self.trainer is not None
-        if is_training and can_replay(self.trainer, self._is_remembered):
+        if self._replay and self.trainer and can_replay(self.trainer, self._is_remembered):
             collate = partial(filled, letters_per_batch=self._letters_per_batch)
         return self._loader(self._train, batches, collate)
 
