@@ -16,6 +16,9 @@ OVERRIDES_NAME = "overrides.yaml"
 #: The keys below are another library's, with kinds of values of its own.
 LIGHTNING_ARGUMENTS = "trainer.lightning."
 
+#: Each key of this one is a training's settings or the folder of one that has ended.
+TEACHERS = "distillation.teachers"
+
 #: What a message calls the kinds of values.
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
@@ -106,7 +109,7 @@ def _check_kinds(config: "DictConfig", default: "DictConfig", keys: Sequence[str
     from omegaconf import OmegaConf
 
     for key in keys:
-        if key.startswith(LIGHTNING_ARGUMENTS):
+        if key.startswith(LIGHTNING_ARGUMENTS) or key.rpartition(".")[0] == TEACHERS:
             continue
         expected, given = OmegaConf.select(default, key), OmegaConf.select(config, key)
         if expected is None or given is None:

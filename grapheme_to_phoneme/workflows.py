@@ -225,7 +225,8 @@ def _take_lessons(
         UserError: if there are words to pronounce and no teachers, or one cannot be used.
     """
     settings = config.distillation
-    if not settings.teachers:
+    chosen = {name: changes for name, changes in settings.teachers.items() if changes is not None}
+    if not chosen:
         if settings.imagined_words or settings.spellings_path is not None:
             raise UserError(
                 "distillation has words to pronounce and nobody to do it: name a finished run by "
@@ -243,8 +244,8 @@ def _take_lessons(
         LOGGER.info("%s words made up of letter n-grams", f"{len(imagined):,}")
         spellings += imagined
     teachers = []
-    for number, (name, changes) in enumerate(settings.teachers.items(), start=1):
-        LOGGER.info("teacher %d of %d: %s", number, len(settings.teachers), name)
+    for number, (name, changes) in enumerate(chosen.items(), start=1):
+        LOGGER.info("teacher %d of %d: %s", number, len(chosen), name)
         if isinstance(changes, str):
             teachers.append(_finished_teacher(Path(changes), data, prepared.alphabets))
             continue

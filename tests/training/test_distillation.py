@@ -190,8 +190,10 @@ def test_training_with_teachers(train: Train, tmp_path: Path, caplog) -> None:
     assert spellings[:2] == ["blickering", "stonish"]
     assert len(set(spellings)) == len(spellings) == 32
     assert (run / "model.onnx").is_file()
-    # What has learnt may teach.
-    train("pupil", f"+distillation.teachers.earlier={run}", *arguments[-2:])
+    # What has learnt may teach, and a teacher that is null does not.
+    teachers = (f"+distillation.teachers.earlier={run}", "+distillation.teachers.nobody=null")
+    train("pupil", *teachers, *arguments[-2:])
+    assert "teacher 1 of 1: earlier" in caplog.text
     assert not (tmp_path / "pupil" / "teachers" / "earlier").exists()
     assert (tmp_path / "pupil" / "model.onnx").is_file()
     # A run that goes on reads what is there, and asks no teacher a second time.
