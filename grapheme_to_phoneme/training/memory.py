@@ -92,15 +92,16 @@ def _polynomials(windows: Sequence[Window], reach: int) -> tuple[Tensor, Tensor]
         What each neighbour is multiplied by, (windows, 2 * reach + 1), and what tells windows of
         the same letters apart, (windows,).
     """
-    factors = torch.zeros(len(windows), 2 * reach + 1, dtype=torch.int64)
-    beginnings = torch.zeros(len(windows), dtype=torch.int64)
+    # Written to tensors one by one, they would be most of what an export traces.
+    factors = np.zeros((len(windows), 2 * reach + 1), dtype=np.int64)
+    beginnings = np.zeros(len(windows), dtype=np.int64)
     for i, (first, last) in enumerate(windows):
         power = 1
         for place in range(reach + last, reach + first - 1, -1):
             factors[i, place] = power * HASH_LETTER_FACTOR % HASH_MODULUS
             power = power * HASH_BASE % HASH_MODULUS
         beginnings[i] = (reach + first + 1) * power % HASH_MODULUS
-    return factors, beginnings
+    return torch.from_numpy(factors), torch.from_numpy(beginnings)
 
 
 def buckets_of(codes: Tensor, buckets: int) -> Tensor:
