@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from grapheme_to_phoneme.configuration import compose_config
 from grapheme_to_phoneme.errors import UserError
@@ -68,6 +69,27 @@ def test_what_the_command_line_says_wins(preset: str) -> None:
     assert config.model == compose_config(["model=baseline"]).model
     assert config.trainer.lightning.max_epochs == 2
     assert config.optimizer.learning_rate == 0.5
+
+
+def test_finished_run_stands_in_for_a_teacher() -> None:
+    config = compose_config(["experiment=reference", "distillation.teachers.pair=runs/finished"])
+    assert config.distillation.teachers.pair == "runs/finished"
+    with pytest.raises(UserError, match="pair.optimizer.consistency takes a number"):
+        compose_config(
+            ["experiment=reference", "distillation.teachers.pair.optimizer.consistency=much"]
+        )
+
+
+def test_teachers_of_the_reference_preset() -> None:
+    """What a teacher's training does not say is as in the network's own that learns from it."""
+    config = compose_config(["experiment=reference"])
+    taught = {
+        name: OmegaConf.merge(config, it) for name, it in config.distillation.teachers.items()
+    }
+    assert all(teacher.optimizer.consistency == 1.0 for teacher in taught.values())
+    assert taught["pair"].model.companion.encoder_size == config.model.companion.encoder_size
+    assert taught["attentive"].model.companion is None
+    assert not any(teacher.model.memory_windows for teacher in (config, *taught.values()))
 
 
 def test_run_keeps_its_preset(tmp_path: Path) -> None:
