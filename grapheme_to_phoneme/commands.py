@@ -119,16 +119,21 @@ class Commands:
             overrides = (*load_overrides(run_directory), *changes)
         config = _compose("train", overrides, unknown)
         _require("torch", "train")
-        from grapheme_to_phoneme import workflows
-
         if not resumed:
-            run_directory = workflows.new_run_directory(config)
+            from grapheme_to_phoneme.runs import new_run_directory
+
+            run_directory = new_run_directory(config)
         _log_to_file(run_directory / "train.log")
         if not resumed:
             from grapheme_to_phoneme.presets import automatic_overrides
 
             overrides = (*automatic_overrides(config, overrides), *overrides)
             config = _compose("train", overrides, unknown)
+        # It takes seconds, which nobody should wait to be told of a mistake in the lexicon.
+        from grapheme_to_phoneme import workflows
+
+        # Lightning gave itself a terminal handler when it was imported.
+        logging.getLogger("lightning").handlers.clear()
         workflows.train(config, overrides, run_directory)
 
     @SetParseFn(str)
@@ -857,8 +862,6 @@ def _log_to_file(path: Path) -> None:
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
-    # Lightning gave itself a terminal handler when it was imported.
-    logging.getLogger("lightning").handlers.clear()
 
 
 def _set_up_logging() -> None:

@@ -25,6 +25,9 @@ PHONEME_TO_GRAPHEME = "phoneme-to-grapheme"
 #: The model file of a run.
 MODEL_FILENAME = "model.onnx"
 
+#: The folder of a run's checkpoints.
+CHECKPOINT_DIRECTORY = "checkpoints"
+
 #: The scores of a run's model on the dev part.
 SCORE_FILENAME = "metrics.yaml"
 

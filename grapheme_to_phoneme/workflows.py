@@ -1,11 +1,9 @@
 """Training and export from end to end: what joins the rooms of the package."""
 
 import logging
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -16,7 +14,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from grapheme_to_phoneme.configuration import save_config
-from grapheme_to_phoneme.constants import MODEL_FILENAME, SCORE_FILENAME
+from grapheme_to_phoneme.constants import CHECKPOINT_DIRECTORY, MODEL_FILENAME, SCORE_FILENAME
 from grapheme_to_phoneme.errors import MissingDependencyError, UserError
 from grapheme_to_phoneme.lexicon.data import LexiconData, load_data
 from grapheme_to_phoneme.lexicon.entries import group_by_spelling
@@ -24,7 +22,6 @@ from grapheme_to_phoneme.packaging.export import export_checkpoint, load_checkpo
 from grapheme_to_phoneme.training.alphabets import Alphabets
 from grapheme_to_phoneme.training.callbacks import (
     BEST_CHECKPOINT,
-    CHECKPOINT_DIRECTORY,
     LAST_CHECKPOINT,
     build_callbacks,
 )
@@ -48,9 +45,6 @@ from grapheme_to_phoneme.training.tracking import TrackingLogger, build_loggers,
 
 LOGGER = logging.getLogger(__name__)
 
-#: Tells the processes of a distributed training where the first one writes.
-RUN_DIRECTORY_VARIABLE = "G2P_RUN_DIRECTORY"
-
 #: The folder of the teachers' runs, in the run's own.
 TEACHERS_DIRECTORY = "teachers"
 
@@ -62,35 +56,6 @@ AUTOMATIC = "auto"
 
 #: What a processor that multiplies bfloat16 says it can do, by torch.cpu.get_capabilities().
 BFLOAT16_FEATURES = ("avx512_bf16", "amx_bf16")
-
-
-def new_run_directory(config: DictConfig) -> Path:
-    """Return the directory of a new run, ``paths.run_dir`` or one named by the time.
-
-    The further processes of a distributed training, which Lightning starts with the same
-    command line, get the directory of the first.
-
-    Raises:
-        UserError: if the directory holds a run already.
-    """
-    if "LOCAL_RANK" in os.environ and RUN_DIRECTORY_VARIABLE in os.environ:
-        return Path(os.environ[RUN_DIRECTORY_VARIABLE])
-    directory = _choose_run_directory(config)
-    os.environ[RUN_DIRECTORY_VARIABLE] = str(directory)
-    return directory
-
-
-def _choose_run_directory(config: DictConfig) -> Path:
-    if config.paths.run_dir is None:
-        name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        return Path(config.paths.runs_dir) / name
-    directory = Path(config.paths.run_dir)
-    if (directory / CHECKPOINT_DIRECTORY).exists():
-        raise UserError(
-            f"{directory} holds a run already: go on with it by `g2p train resume={directory}`, "
-            "or choose another paths.run_dir"
-        )
-    return directory
 
 
 def train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> None:

@@ -163,6 +163,15 @@ def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
     assert "fire" in modules and not modules & NETWORK_LIBRARIES
 
 
+def test_training_reads_its_lexicon_before_it_loads_anything_heavy(tmp_path: Path) -> None:
+    (tmp_path / "bad.tsv").write_text("ab\ta b\nba\t\n")
+    status, modules = modules_after(
+        "train", "data=lexicon", "data.train_path=bad.tsv", cwd=tmp_path
+    )
+    assert status == 2
+    assert "omegaconf" in modules and not modules & {"torch", "lightning"}
+
+
 def test_installed_command_loads_what_the_package_does() -> None:
     completed = subprocess.run(
         [sys.executable, "-X", "importtime", G2P, "--help"],

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from grapheme_to_phoneme.constants import CHECKPOINT_DIRECTORY
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.pronouncer import available_cores
 from grapheme_to_phoneme.lexicon.data import LexiconData, load_part
@@ -24,7 +25,6 @@ from grapheme_to_phoneme.lexicon.preprocessing import build_normalization
 from grapheme_to_phoneme.lexicon.splitting import split_sha256
 from grapheme_to_phoneme.packaging.export import load_checkpoint
 from grapheme_to_phoneme.review.scoring import Judgement, judge
-from grapheme_to_phoneme.training.callbacks import CHECKPOINT_DIRECTORY
 from grapheme_to_phoneme.training.preparation import prepare
 from grapheme_to_phoneme.training.tracking import git_state
 from grapheme_to_phoneme.workflows import fit

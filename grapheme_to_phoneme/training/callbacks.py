@@ -20,13 +20,13 @@ from lightning.pytorch.callbacks import (
 from omegaconf import DictConfig
 from torch import Tensor
 
+from grapheme_to_phoneme.constants import CHECKPOINT_DIRECTORY
 from grapheme_to_phoneme.training.data_module import Batch
 
 LOGGER = logging.getLogger(__name__)
 
 ParameterList = tuple[Tensor, ...] | list[Tensor]
 
-CHECKPOINT_DIRECTORY = "checkpoints"
 #: Lightning's throughput is a difference between two steps.
 FEWEST_STEPS = 2
 

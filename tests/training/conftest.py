@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from grapheme_to_phoneme import workflows
+from grapheme_to_phoneme import runs, workflows
 from grapheme_to_phoneme.configuration import compose_config
 from grapheme_to_phoneme.lexicon.writing import write_tsv
 from tests.conftest import TINY_MODEL_OVERRIDES, TinyLexicon
@@ -38,7 +38,7 @@ def train(
     # The tests must not change what MLflow does in the tests after them.
     for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.delenv(workflows.RUN_DIRECTORY_VARIABLE, raising=False)
+    monkeypatch.delenv(runs.RUN_DIRECTORY_VARIABLE, raising=False)
 
     def run(name: str, *further: str) -> Path:
         overrides = [
@@ -56,7 +56,7 @@ def train(
             *further,
         ]
         config = compose_config(overrides)
-        directory = workflows.new_run_directory(config)
+        directory = runs.new_run_directory(config)
         workflows.train(config, overrides, directory)
         return directory
 
