@@ -100,8 +100,9 @@ class Aligner:
         max_phones_per_letter: the longest chunk.
         iterations: rounds of expectation maximisation.
         sample_size: how many of the entries the estimate uses.
-        extra_phone_prior: factor on the initial probability of a chunk for every phone
-            after its first; below 1 it steers the first round to short chunks.
+        extra_phone_prior: factor on the probability of a chunk for every phone after its
+            first, in every round. Below 1 it keeps a letter from taking its neighbour's phone
+            and leaving that letter silent, which is as likely where both are consistent.
         seed: seeds the choice of the sample.
     """
 
@@ -120,16 +121,16 @@ class Aligner:
         groups = list(_lattice_groups(sample, self._coding))
         self._arcs = _Arcs(groups, self._coding)
         positions = [self._arcs.positions_of(group) for group in groups]
-        # A flat start, but for the preference for chunks of at most one phone.
-        extra_phones = np.maximum(0.0, self._arcs.sizes - 1.0)
-        self._probabilities = self._arcs.normalize(extra_phone_prior**extra_phones)
+        preference = extra_phone_prior ** np.maximum(0.0, self._arcs.sizes - 1.0)
+        # A flat start, but for the preference.
+        self._probabilities = self._arcs.normalize(preference)
         for iteration in range(iterations):
             counts = np.full(len(self._arcs.keys), COUNT_FLOOR)
             log_likelihood = sum(
                 _accumulate(group, arcs, self._probabilities, counts)
                 for group, arcs in zip(groups, positions, strict=True)
             )
-            self._probabilities = self._arcs.normalize(counts)
+            self._probabilities = self._arcs.normalize(counts * preference)
             LOGGER.debug("alignment round %d: log likelihood %.0f", iteration + 1, log_likelihood)
 
     def align(self, entries: Sequence[Entry]) -> list[AlignedEntry | None]:
