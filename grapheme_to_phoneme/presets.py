@@ -15,6 +15,9 @@ from grapheme_to_phoneme.lexicon.multilingual import (
 LOGGER = logging.getLogger(__name__)
 
 PRESET = "experiment"
+
+#: The preset of trainings that go on from a finished run.
+ADAPTED = "adapted"
 UNICODE_FORM = "preprocessing.normalization.unicode_form"
 UNICODE_FORMS = "data.unicode_forms"
 
@@ -27,7 +30,8 @@ def automatic_overrides(
 ) -> list[str]:
     """Return overrides for what the lexicon decides better than a default, and nobody has named.
 
-    - The preset, by the number of words: ``preset_below_words`` has the bounds.
+    - The preset, by the number of words: ``preset_below_words`` has the bounds. Or the one for
+      a training that goes on from a finished run.
     - NFD for Korean: a syllable of Hangul is one character in NFC, most of them too rare to be
       learnt; NFD writes its letters one by one.
 
@@ -46,6 +50,8 @@ def automatic_overrides(
         bounds = config.preset_below_words.items()
         fitting = [name for name, limit in bounds if len(spellings) < limit]
         preset = fitting[0] if fitting else large
+        if config.start_run is not None:
+            preset = ADAPTED
         LOGGER.info(
             "%s words to learn from: the preset %s (%s=NAME chooses another)",
             f"{len(spellings):,}",

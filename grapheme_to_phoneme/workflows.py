@@ -42,6 +42,7 @@ from grapheme_to_phoneme.training.plots import (
 )
 from grapheme_to_phoneme.training.preparation import PreparedData, prepare
 from grapheme_to_phoneme.training.tracking import TrackingLogger, build_loggers, git_state
+from grapheme_to_phoneme.training.transfer import transfer
 
 LOGGER = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ def train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> 
     Raises:
         UserError: if the data or the configuration does not allow a training.
     """
+    start = load_start(config, overrides)
     save_config(config, overrides, run_directory)
     # The log's first line, from which its learning curve counts the seconds.
     LOGGER.info("training in %s", run_directory)
@@ -76,7 +78,7 @@ def train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> 
     data = load_data(config)
     prepared = prepare(data, config.alignment, config.seed)
     lessons = _take_lessons(config, data, prepared, run_directory, state)
-    fitted = fit(config, data, prepared, run_directory, state, lessons)
+    fitted = fit(config, data, prepared, run_directory, state, lessons, start)
     target = run_directory / MODEL_FILENAME
     trainer = fitted.trainer
     if trainer.interrupted:
@@ -132,6 +134,7 @@ def fit(
     run_directory: Path,
     state: dict[str, str],
     lessons: Lessons | None = None,
+    start: PronunciationModule | None = None,
 ) -> Fitted:
     """Train a network, from the run's last checkpoint on where there is one.
 
@@ -142,6 +145,7 @@ def fit(
         run_directory: where checkpoints and logs go.
         state: of the source, by :func:`git_state`.
         lessons: what teachers think of the training words.
+        start: whose weights the network starts from.
 
     Raises:
         UserError: if the data or the configuration does not allow a training.
@@ -153,7 +157,7 @@ def fit(
     checkpoint = last if last.is_file() else None
     if checkpoint:
         _check_same_lexicon(checkpoint, data, prepared.alphabets)
-    module = build_module(config, data, prepared, state)
+    module = build_module(config, data, prepared, state, start)
     module.set_references(list(prepared.dev_references), prepared.dev_references)
     module.replay = config.trainer.replay
     is_remembered = bool(module.network.memories)
@@ -173,6 +177,26 @@ def fit(
         LOGGER.info("going on from %s", checkpoint)
     trainer.fit(module, data_module, ckpt_path=checkpoint, weights_only=True)
     return Fitted(trainer, prepared, loggers)
+
+
+def load_start(config: DictConfig, overrides: Sequence[str]) -> PronunciationModule | None:
+    """Load what the training starts from, whose network becomes the configuration's.
+
+    Raises:
+        UserError: if there is no such run, or a network of another shape is asked for.
+    """
+    if config.start_run is None:
+        return None
+    checkpoint = Path(config.start_run) / CHECKPOINT_DIRECTORY / f"{BEST_CHECKPOINT}.ckpt"
+    if not checkpoint.is_file():
+        raise UserError(f"start_run: {checkpoint} is missing: name a finished run")
+    for text in overrides:
+        if text.startswith(("model=", "model.")):
+            raise UserError(f"start_run brings its own network along: leave {text} out")
+    start = load_checkpoint(checkpoint)
+    dimensions = start.network.dimensions.to_dict()
+    config.model = {name: dimensions[name] for name in config.model}
+    return start
 
 
 def _take_lessons(
@@ -387,9 +411,16 @@ def build_data_module(
 
 
 def build_module(
-    config: DictConfig, data: LexiconData, prepared: PreparedData, state: dict[str, str]
+    config: DictConfig,
+    data: LexiconData,
+    prepared: PreparedData,
+    state: dict[str, str],
+    start: PronunciationModule | None = None,
 ) -> PronunciationModule:
-    """Return an untrained network with its memory; ``state`` is that of :func:`git_state`."""
+    """Return a network with its memory, untrained or with the weights of ``start``.
+
+    ``state`` is that of :func:`git_state`.
+    """
     alphabets = prepared.alphabets
     dimensions = NetworkDimensions.from_dict(
         {
@@ -414,9 +445,21 @@ def build_module(
         },
         **state,
     }
+    if start:
+        facts["training"]["start_split_sha256"] = start.facts["split_sha256"]
     module = PronunciationModule.create(
         dimensions, alphabets, OptimizerSettings(**optimizer), config.seed, facts
     )
+    if start:
+        letters, chunks = transfer(start, module)
+        LOGGER.info(
+            "%s knows %d of %d letters and %d of %d chunks",
+            config.start_run,
+            letters,
+            len(alphabets.letters),
+            chunks,
+            len(alphabets.chunks),
+        )
     tables: dict[tuple, MemoryTable] = {}
     remembering = [member for member in dimensions.of_members() if member.memory_windows]
     for member, memory in zip(remembering, module.network.memories, strict=True):

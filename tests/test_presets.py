@@ -40,6 +40,11 @@ def test_bounds_are_settings(tmp_path: Path) -> None:
     assert automatic_overrides(compose_config(overrides), overrides) == ["experiment=medium"]
 
 
+def test_network_that_goes_on_learning_has_its_own_preset(tmp_path: Path) -> None:
+    overrides = [*write_lexicon(tmp_path / "mine.tsv", 50), "start_run=runs/several"]
+    assert automatic_overrides(compose_config(overrides), overrides) == ["experiment=adapted"]
+
+
 @pytest.mark.parametrize("name", ["default", "quick", "fast", "medium", "taught"])
 def test_named_preset_is_kept(tmp_path: Path, name: str) -> None:
     overrides = [*write_lexicon(tmp_path / "mine.tsv", 50), f"experiment={name}"]

@@ -64,6 +64,11 @@ def review(lexicon: Path, config: DictConfig, directory: Path) -> list[Judgement
         UserError: if the lexicon cannot be read or is too small, if the folder holds the
             review of another one, or if a fold cannot be trained.
     """
+    if config.start_run is not None:
+        raise UserError(
+            "start_run: what a finished run has learnt from may vouch for itself in a review: "
+            "leave it out"
+        )
     entries = load_part(config, lexicon)
     folds = divide(entries, config.review.folds, config.review.least_words, config.seed)
     _claim(directory, entries, config)

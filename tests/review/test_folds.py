@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from grapheme_to_phoneme.configuration import compose_config
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.lexicon.entries import Entry
 from grapheme_to_phoneme.lexicon.writing import write_tsv
-from grapheme_to_phoneme.review.folds import divide
+from grapheme_to_phoneme.review.folds import divide, review
 from grapheme_to_phoneme.review.report import COLUMNS
 from tests.conftest import (
     G2P,
@@ -222,3 +223,9 @@ def test_bad_input(tmp_path: Path, arguments: tuple[str, ...], named: str) -> No
     (tmp_path / "empty.tsv").write_text("")
     check_refused(run_g2p("review-lexicon", *arguments, cwd=tmp_path), named)
     assert {path.name for path in tmp_path.iterdir()} == {"empty.tsv"}
+
+
+def test_judges_that_know_the_words_are_refused(tmp_path: Path) -> None:
+    config = compose_config(["data=lexicon", "start_run=runs/several"])
+    with pytest.raises(UserError, match="start_run: what a finished run has learnt from may"):
+        review(tmp_path / "mine.tsv", config, tmp_path / "reviews")
