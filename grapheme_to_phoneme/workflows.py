@@ -25,7 +25,7 @@ from grapheme_to_phoneme.training.callbacks import (
     LAST_CHECKPOINT,
     build_callbacks,
 )
-from grapheme_to_phoneme.training.data_module import LexiconDataModule, balanced_repetitions
+from grapheme_to_phoneme.training.data_module import LexiconDataModule, choose_repetitions
 from grapheme_to_phoneme.training.distillation import teach
 from grapheme_to_phoneme.training.evaluation import format_table, write_score
 from grapheme_to_phoneme.training.imagination import imagine
@@ -404,7 +404,9 @@ def build_data_module(
         batches.workers,
         lessons,
         config.distillation.share,
-        balanced_repetitions(prepared.train, config.data.balance) if data.languages else None,
+        choose_repetitions(
+            prepared.train, batches.least_words, config.data.balance if data.languages else None
+        ),
         is_remembered,
         config.trainer.replay,
     )

@@ -147,17 +147,25 @@ class SpellingDataset(Dataset):
         }
 
 
-def balanced_repetitions(entries: Sequence[AlignedEntry], balance: float) -> np.ndarray:
-    """Return how often each entry comes in an epoch, so that small languages are not drowned.
+def choose_repetitions(
+    entries: Sequence[AlignedEntry], least_words: int, balance: float | None = None
+) -> np.ndarray:
+    """Return how often each entry comes in an epoch, so that few words make as many steps.
 
     Args:
-        entries: entries of several languages, whose spellings begin with their tags.
-        balance: 0 repeats nothing, 1 gives every language as many entries as the largest.
+        entries: the training entries.
+        least_words: entries that an epoch has at least, nearly.
+        balance: of several languages, whose spellings begin with their tags, 0 repeats nothing
+            and 1 gives every language as many entries as the largest, so that small ones are
+            not drowned; None for one language.
     """
-    sizes = Counter(entry.spelling[0] for entry in entries)
-    largest = max(sizes.values())
-    times = {tag: max(1, round((largest / size) ** balance)) for tag, size in sizes.items()}
-    return np.array([times[entry.spelling[0]] for entry in entries])
+    times = np.ones(len(entries), dtype=np.int64)
+    if balance is not None:
+        sizes = Counter(entry.spelling[0] for entry in entries)
+        largest = max(sizes.values())
+        wanted = {tag: max(1, round((largest / size) ** balance)) for tag, size in sizes.items()}
+        times = np.array([wanted[entry.spelling[0]] for entry in entries])
+    return times * max(1, round(least_words / times.sum()))
 
 
 class ShuffledOrder(Sampler[int]):
@@ -340,6 +348,10 @@ class LexiconDataModule(pl.LightningDataModule):
         self._seed = seed
         self._workers = workers
         self._repetitions = repetitions
+        if repetitions is not None:
+            # Words that were made up for the lessons come once.
+            further = len(self._train) - len(repetitions)
+            self._repetitions = np.pad(repetitions, (0, further), constant_values=1)
         self._is_remembered = is_remembered
         self._replay = replay
         self._first_epoch = 0

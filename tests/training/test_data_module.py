@@ -18,8 +18,9 @@ from grapheme_to_phoneme.training.data_module import (
     RaggedRows,
     ShuffledOrder,
     SpellingDataset,
-    balanced_repetitions,
+    choose_repetitions,
 )
+from grapheme_to_phoneme.training.lessons import Lessons
 
 LENGTHS = st.lists(st.integers(0, 20), min_size=1, max_size=60).map(
     lambda lengths: np.array(lengths, dtype=np.int64)
@@ -236,15 +237,31 @@ def test_small_languages_come_more_often() -> None:
         for tag, letters in (("\ue000", "abcdefghijklmnopqrstuvwx"), ("\ue001", "abcdef"))
         for letter in letters
     ]
-    assert balanced_repetitions(entries, 0.0).tolist() == [1] * 30
-    assert balanced_repetitions(entries, 0.5).tolist() == [1] * 24 + [2] * 6
-    assert balanced_repetitions(entries, 1.0).tolist() == [1] * 24 + [4] * 6
-    repetitions = balanced_repetitions(entries, 0.5)
+    assert choose_repetitions(entries, 0, 0.0).tolist() == [1] * 30
+    assert choose_repetitions(entries, 0, 0.5).tolist() == [1] * 24 + [2] * 6
+    assert choose_repetitions(entries, 0, 1.0).tolist() == [1] * 24 + [4] * 6
+    repetitions = choose_repetitions(entries, 0, 0.5)
     batches = LengthBatchSampler(
         np.full(30, 2), 8, order=ShuffledOrder(30, seed=1), repetitions=repetitions
     )
     drawn = Counter(index for batch in batches for index in batch)
     assert [drawn[index] for index in range(30)] == repetitions.tolist()
+
+
+@pytest.mark.parametrize(("least", "times"), [(0, 1), (6, 1), (8, 1), (10, 2), (600, 100)])
+def test_words_of_a_small_lexicon_come_several_times(least: int, times: int) -> None:
+    assert choose_repetitions(ENTRIES, least).tolist() == [times] * len(ENTRIES)
+
+
+def test_words_made_up_come_once() -> None:
+    imagined = AlignedEntry("cc", (("C",), ("C",)))
+    letters = sum(len(entry.spelling) for entry in (*ENTRIES, imagined))
+    lessons = Lessons(
+        [imagined], np.ones((letters, 1), np.uint16), np.ones((letters, 1), np.uint8)
+    )
+    module = make_data_module(lessons=lessons, repetitions=choose_repetitions(ENTRIES, 12))
+    counts = Counter(index for batch in module.train_dataloader().batch_sampler for index in batch)
+    assert counts == {**dict.fromkeys(range(len(ENTRIES)), 2), len(ENTRIES): 1}
 
 
 def test_batches_of_an_epoch_are_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
