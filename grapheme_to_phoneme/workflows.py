@@ -187,9 +187,7 @@ def load_start(config: DictConfig, overrides: Sequence[str]) -> PronunciationMod
     """
     if config.start_run is None:
         return None
-    checkpoint = Path(config.start_run) / CHECKPOINT_DIRECTORY / f"{BEST_CHECKPOINT}.ckpt"
-    if not checkpoint.is_file():
-        raise UserError(f"start_run: {checkpoint} is missing: name a finished run")
+    checkpoint = _best_of(config.start_run, "start_run")
     for text in overrides:
         if text.startswith(("model=", "model.")):
             raise UserError(f"start_run brings its own network along: leave {text} out")
@@ -236,7 +234,7 @@ def _take_lessons(
     for number, (name, changes) in enumerate(chosen.items(), start=1):
         LOGGER.info("teacher %d of %d: %s", number, len(chosen), name)
         if isinstance(changes, str):
-            teachers.append(_finished_teacher(Path(changes), data, prepared.alphabets))
+            teachers.append(_finished_teacher(changes, data, prepared.alphabets))
             continue
         teacher_config = OmegaConf.merge(config, changes)
         directory = run_directory / TEACHERS_DIRECTORY / name
@@ -258,16 +256,26 @@ def _take_lessons(
     return lessons
 
 
-def _finished_teacher(run: Path, data: LexiconData, alphabets: Alphabets) -> Network:
+def _finished_teacher(run: str, data: LexiconData, alphabets: Alphabets) -> Network:
     """Return the best network of a run that has ended before.
 
     Raises:
         UserError: if there is no such run, or it learnt from another lexicon.
     """
-    checkpoint = run / CHECKPOINT_DIRECTORY / f"{BEST_CHECKPOINT}.ckpt"
-    if not checkpoint.is_file():
-        raise UserError(f"distillation.teachers: {checkpoint} is missing: name a finished run")
+    checkpoint = _best_of(run, "distillation.teachers")
     return _check_same_lexicon(checkpoint, data, alphabets).network
+
+
+def _best_of(run: str, setting: str) -> Path:
+    """Return the best checkpoint of the finished run that a setting names.
+
+    Raises:
+        UserError: if there is none.
+    """
+    checkpoint = Path(run) / CHECKPOINT_DIRECTORY / f"{BEST_CHECKPOINT}.ckpt"
+    if not checkpoint.is_file():
+        raise UserError(f"{setting}: {checkpoint} is missing: name a finished run")
+    return checkpoint
 
 
 def _known_spellings(data: LexiconData) -> set[str]:
