@@ -1,5 +1,7 @@
 """Eight-bit products come to the same on every processor."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -63,7 +65,7 @@ def multiply(activations: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 @given(WEIGHTS)
-def test_neighbours_fit_sixteen_bits(weights: np.ndarray):
+def test_neighbours_fit_sixteen_bits(weights: np.ndarray) -> None:
     scales = column_scales(weights)
     rounded = np.rint(weights / scales)
     least, most = extreme_sums(rounded)
@@ -74,7 +76,7 @@ def test_neighbours_fit_sixteen_bits(weights: np.ndarray):
     assert np.all((largest >= 63) | (np.abs(weights).max(axis=0) < 1e-30))
 
 
-def test_products_are_exact_with_the_largest_activations():
+def test_products_are_exact_with_the_largest_activations() -> None:
     # Neighbours as large as each other: with a step for each of 127 they would not fit.
     weights = np.repeat(np.array([[1.0, -1.0, 0.5]]), 64, axis=0)
     small = np.rint(weights / column_scales(weights)).astype(np.int8)
@@ -83,7 +85,7 @@ def test_products_are_exact_with_the_largest_activations():
     assert product.tolist() == (activations.astype(int) @ small.astype(int)).tolist()
 
 
-def test_exported_products_fit(tiny_run: TinyRun):
+def test_exported_products_fit(tiny_run: TinyRun) -> None:
     graph = onnx.load(tiny_run.int8_model).graph
     weights = {
         tensor.name: numpy_helper.to_array(tensor)
@@ -100,10 +102,10 @@ def test_exported_products_fit(tiny_run: TinyRun):
     assert len(products) >= 10
     for name in products:
         least, most = extreme_sums(weights[name])
-        assert (least >= LEAST_SUM) & (most <= MOST_SUM), name
+        assert LEAST_SUM <= least and most <= MOST_SUM, name
 
 
-def all_nodes(graph: onnx.GraphProto):
+def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """Yield the nodes of a graph and of the graphs inside it."""
     for node in graph.node:
         yield node
