@@ -52,9 +52,9 @@ class _Reader(CalibrationDataReader):
 def quantize(parts: Parts, network: Network, batches: Sequence[torch.Tensor]) -> Parts:
     """Quantise the matrix products of a model's parts.
 
-    Weights become 8-bit integers with a scale per column, :func:`column_scales`, activations with
-    one per product.
-    So do large tables that are only looked up in; small ones become float16.
+    Weights become 8-bit integers with a scale per column (:func:`column_scales`), activations
+    with one per product. So do large tables that are only looked up in; small ones become
+    float16.
 
     Args:
         parts: the float32 parts.
@@ -127,23 +127,26 @@ def column_scales(weights: NDArray) -> NDArray:
     return np.maximum(sums.max(axis=0) / MOST_STEPS, np.finfo(np.float32).tiny)
 
 
-def _weight_settings(graph: GraphProto, products: Iterable[str]) -> dict[str, list[dict]]:
-    """Return what ONNX Runtime takes in place of the scales that it would choose itself."""
+def _weight_settings(graph: GraphProto, exact: Sequence[str]) -> dict[str, list[dict]]:
+    """Return what ONNX Runtime takes in place of the scales that it would choose itself.
+
+    Args:
+        graph: the graph.
+        exact: the names of the products that are not quantised.
+    """
     constants = {tensor.name: tensor for tensor in graph.initializer}
     settings = {}
     for node in graph.node:
-        weights = constants.get(node.input[1]) if node.name in products else None
-        if weights is not None:
-            settings[weights.name] = [
-                {"axis": 1, "scale": scale, "zero_point": 0}
-                for scale in column_scales(numpy_helper.to_array(weights))
+        if node.op_type == "MatMul" and node.name not in exact and node.input[1] in constants:
+            weights = numpy_helper.to_array(constants[node.input[1]])
+            settings[node.input[1]] = [
+                {"axis": 1, "scale": scale, "zero_point": 0} for scale in column_scales(weights)
             ]
     return settings
 
 
 def _quantize(part: ModelProto, batches: Iterable[Feeds]) -> ModelProto:
     exact = _products_of_counts(part.graph)
-    products = {node.name for node in part.graph.node if node.op_type == "MatMul"} - {*exact}
     with TemporaryDirectory() as folder:
         source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
         onnx.save_model(part, source)
@@ -160,7 +163,7 @@ def _quantize(part: ModelProto, batches: Iterable[Feeds]) -> ModelProto:
             extra_options={
                 # Sums and norms follow, in float32.
                 "OpTypesToExcludeOutputQuantization": ["MatMul"],
-                "TensorQuantOverrides": _weight_settings(part.graph, products),
+                "TensorQuantOverrides": _weight_settings(part.graph, exact),
             },
         )
         quantized = onnx.load_model(target)

@@ -1,7 +1,5 @@
 """Eight-bit products come to the same on every processor."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import onnx
 import onnxruntime
@@ -13,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from grapheme_to_phoneme.packaging.onnx_export import CONTRIBUTED_DOMAIN, IR_VERSION, OPSET
 from grapheme_to_phoneme.packaging.quantization import column_scales
 from tests.conftest import TinyRun
+from tests.packaging.test_core import graphs_of
 
 #: What two products of neighbours may come to in 16 bits.
 LEAST_SUM, MOST_SUM = np.iinfo(np.int16).min, np.iinfo(np.int16).max
@@ -94,7 +93,8 @@ def test_exported_products_fit(tiny_run: TinyRun) -> None:
     }
     products = {
         name
-        for node in all_nodes(graph)
+        for part in graphs_of(graph)
+        for node in part.node
         if node.op_type == "MatMulIntegerToFloat"
         for name in node.input[1:2]
         if name in weights
@@ -103,11 +103,3 @@ def test_exported_products_fit(tiny_run: TinyRun) -> None:
     for name in products:
         least, most = extreme_sums(weights[name])
         assert LEAST_SUM <= least and most <= MOST_SUM, name
-
-
-def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Yield the nodes of a graph and of the graphs inside it."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            yield from all_nodes(attribute.g)
