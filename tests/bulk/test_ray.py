@@ -16,32 +16,33 @@ from tests.conftest import G2P, TinyRun, g2p_environment, run_g2p, unused_port
 #: Ray starts a dozen processes, each of which loads Python anew.
 START_S = 300.0
 
+NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
+
 pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """Two nodes, each with one CPU."""
+    """A machine that asks and one, with one CPU, that answers."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     # By default Ray lets everything else on the machine go first.
     monkeypatch.setenv("RAY_worker_niceness", "0")
-    node = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
-    cluster = Cluster(initialize_head=True, head_node_args=node)
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0})
     try:
-        cluster.add_node(**node)
+        cluster.add_node(**NODE)
         yield cluster
     finally:
         cluster.shutdown()
         ray.shutdown()
 
 
-def answering(node: object) -> set[int]:
-    """Return the processes of a node that answer words just now."""
+def workers(node: object) -> set[int]:
+    """Return the processes of a node that run tasks, or wait for one."""
     (raylet,) = node.all_processes["raylet"]
     return {
         child
         for child in children_of(raylet.process.pid)
-        if b"_answer" in Path(f"/proc/{child}/cmdline").read_bytes()
+        if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"ray::")
     }
 
 
@@ -49,7 +50,7 @@ def test_machine_that_is_lost_changes_nothing(
     cluster: Cluster, tiny_run: TinyRun, long_list: Path, long_answer: bytes, tmp_path: Path
 ) -> None:
     target = tmp_path / "out.tsv"
-    _, other = cluster.list_all_nodes()
+    _, lost = cluster.list_all_nodes()
     arguments = infer_arguments(tiny_run, long_list, target, "--engine", "ray")
     arguments[-3] += f" infer.ray_address={cluster.address}"
     with subprocess.Popen(
@@ -57,15 +58,18 @@ def test_machine_that_is_lost_changes_nothing(
     ) as process:
         try:
             wait_for(
-                lambda: process.poll() is not None
-                or (size_of(tmp_path / "out.tsv.resume") > 0 and answering(other)),
+                lambda: process.poll() is not None or size_of(tmp_path / "out.tsv.resume") > 0,
                 START_S,
             )
             assert process.poll() is None, process.stderr.read()
-            # First one of its processes, then the machine as a whole.
-            os.kill(min(answering(other)), signal.SIGKILL)
-            cluster.remove_node(other, allow_graceful=False)
+            # First its processes, then the machine as a whole, which was the only one to answer.
+            killed = workers(lost)
+            assert killed
+            for worker in killed:
+                os.kill(worker, signal.SIGKILL)
+            cluster.remove_node(lost, allow_graceful=False)
             assert process.poll() is None and not target.exists()
+            cluster.add_node(**NODE)
             said = process.stderr.read()
             assert process.wait(timeout=START_S) == 0, said
         finally:
