@@ -34,7 +34,7 @@ class PronouncerSettings:
     notation: str | None = None
     language: str | None = None
     threads: int = 0
-    letters_per_batch: int = 1024
+    letters_per_batch: int = 0
     longest_word: int = 256
 
 

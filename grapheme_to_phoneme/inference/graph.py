@@ -34,7 +34,8 @@ class GraphPronouncer(BasePronouncer):
     Args:
         metadata: what the model file says about itself.
         threads: batches that are worked on at once.
-        letters_per_batch: most letters in a batch; bounds the memory.
+        letters_per_batch: most letters in a batch, which bounds the memory; 0 for as many as
+            suit the network.
         longest_word: see :class:`BasePronouncer`.
         dictionary: see :meth:`BasePronouncer.use_dictionary`.
         lexicon: see :class:`BasePronouncer`.
@@ -54,7 +55,7 @@ class GraphPronouncer(BasePronouncer):
         language: str | None = None,
     ) -> None:
         super().__init__(metadata, longest_word, dictionary, lexicon, notation, language)
-        self._letters_per_batch = letters_per_batch
+        self._letters_per_batch = letters_per_batch or metadata.letters_per_batch
         # A single worker is not worth the way to another thread, nor is a single batch.
         self._map = map if threads == 1 else ThreadPoolExecutor(threads).map
 

@@ -14,6 +14,12 @@ FORMAT_VERSION = 1
 #: The property that tells a model file of this package from any other ONNX file.
 FORMAT_PROPERTY = "grapheme_to_phoneme.format_version"
 
+#: The property that says how many letters a batch should have.
+BATCH_PROPERTY = "grapheme_to_phoneme.letters_per_batch"
+
+#: Letters in a batch where a file does not say how many suit its network.
+USUAL_LETTERS_PER_BATCH = 1024
+
 #: The property that holds everything else, as JSON.
 DESCRIPTION_PROPERTY = "grapheme_to_phoneme.description"
 
@@ -77,6 +83,7 @@ class ModelMetadata:
         languages: what a model of several languages knows; empty for a model of one.
         direction: ``grapheme-to-phoneme``; or ``phoneme-to-grapheme``, where letters stand for
             the phones that are read, by ``normalization.symbols``, and ``phones`` are letters.
+        letters_per_batch: letters in a batch that the network is fast with on a processor.
     """
 
     letters: tuple[str, ...]
@@ -160,6 +167,7 @@ class ModelMetadata:
         return f"say one of {', '.join(language.code for language in self.languages)}"
 
     direction: str = GRAPHEME_TO_PHONEME
+    letters_per_batch: int = USUAL_LETTERS_PER_BATCH
 
     @property
     def spells(self) -> bool:
@@ -189,12 +197,14 @@ class ModelMetadata:
             "phones": list(self.phones),
             "normalization": self.normalization.to_dict(),
         }
-        del description["languages"]
+        # A property of its own is one that older versions need not understand.
+        del description["languages"], description["letters_per_batch"]
         # A file of one language is one that older versions read.
         if self.languages:
             description["languages"] = [language.to_dict() for language in self.languages]
         return {
             FORMAT_PROPERTY: str(FORMAT_VERSION),
+            BATCH_PROPERTY: str(self.letters_per_batch),
             DESCRIPTION_PROPERTY: json.dumps(description, ensure_ascii=False),
         }
 
@@ -225,6 +235,7 @@ class ModelMetadata:
             description["languages"] = tuple(
                 map(ModelLanguage.from_dict, description.get("languages", ()))
             )
-            return cls(**description)
+            letters_per_batch = int(properties.get(BATCH_PROPERTY, USUAL_LETTERS_PER_BATCH))
+            return cls(**description, letters_per_batch=letters_per_batch)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{source} is damaged: its description cannot be read") from error

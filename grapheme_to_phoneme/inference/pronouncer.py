@@ -41,7 +41,8 @@ class Pronouncer(GraphPronouncer):
         model: the model file, as ``g2p train`` or ``g2p export`` wrote it, or the folder that
             ``g2p package`` wrote.
         threads: batches that are worked on at once; 0 takes one per core.
-        letters_per_batch: most letters in a batch; bounds the memory.
+        letters_per_batch: most letters in a batch, which bounds the memory; 0 for as many as
+            suit the network.
         longest_word: longer words are pronounced piece by piece, in letters.
         dictionary: see :meth:`use_dictionary`.
         use_lexicon: whether a package's lexicon, where it has one, answers for the words that
@@ -63,7 +64,7 @@ class Pronouncer(GraphPronouncer):
         self,
         model: str | Path,
         threads: int = 0,
-        letters_per_batch: int = 1024,
+        letters_per_batch: int = 0,
         longest_word: int = 256,
         dictionary: Dictionary | None = None,
         use_lexicon: bool = True,

@@ -24,7 +24,11 @@ from grapheme_to_phoneme.constants import (
     VARIANTS_DIRECTORY,
 )
 from grapheme_to_phoneme.errors import UserError
-from grapheme_to_phoneme.inference.metadata import ModelLanguage, ModelMetadata
+from grapheme_to_phoneme.inference.metadata import (
+    USUAL_LETTERS_PER_BATCH,
+    ModelLanguage,
+    ModelMetadata,
+)
 from grapheme_to_phoneme.inference.pronouncer import Pronouncer
 from grapheme_to_phoneme.normalization import Normalization
 from grapheme_to_phoneme.packaging.core_export import assemble_core, check_core
@@ -44,9 +48,14 @@ from grapheme_to_phoneme.training.calibration import fit_temperature
 from grapheme_to_phoneme.training.evaluation import by_language, score_answers
 from grapheme_to_phoneme.training.lightning_module import PronunciationModule, References
 from grapheme_to_phoneme.training.metrics import Score, measure_reliability
-from grapheme_to_phoneme.training.network import Network
+from grapheme_to_phoneme.training.network import Network, NetworkDimensions
 
 LOGGER = logging.getLogger(__name__)
+
+#: Numbers that a layer may give for a batch: about what a core's own cache holds of them.
+NEAR_NUMBERS = 2**20
+#: More letters, for networks of narrow layers: each operation's start is shared by more of them.
+MOST_LETTERS_PER_BATCH = 2 * USUAL_LETTERS_PER_BATCH
 
 FLOAT32 = "float32"
 INT8 = "int8"
@@ -280,6 +289,12 @@ def load_checkpoint(checkpoint: Path) -> PronunciationModule:
     return module.eval()
 
 
+def suitable_batch(dimensions: NetworkDimensions) -> int:
+    """Return how many letters at once a network is fast with on a processor."""
+    letters = NEAR_NUMBERS // dimensions.widest
+    return min(max(letters, USUAL_LETTERS_PER_BATCH), MOST_LETTERS_PER_BATCH)
+
+
 def _metadata(module: PronunciationModule, precision: str) -> ModelMetadata:
     facts = module.facts
     return ModelMetadata(
@@ -296,6 +311,7 @@ def _metadata(module: PronunciationModule, precision: str) -> ModelMetadata:
         precision=precision,
         languages=tuple(map(ModelLanguage.from_dict, facts.get("languages", ()))),
         direction=facts.get("direction", GRAPHEME_TO_PHONEME),
+        letters_per_batch=suitable_batch(module.network.dimensions),
     )
 
 

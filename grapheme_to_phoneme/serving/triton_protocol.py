@@ -96,7 +96,7 @@ class Search(_Parameter):
 
     Attributes:
         threads: batches that an instance works on at once.
-        letters_per_batch: most letters in a batch.
+        letters_per_batch: most letters in a batch; 0 for as many as suit the network.
         cached_words: answers that an instance remembers.
         graph: the model in Triton that runs the ONNX file, or the engine; empty where the Python
             model does.

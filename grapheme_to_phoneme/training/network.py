@@ -90,6 +90,14 @@ class NetworkDimensions:
         further = self.companion.of_members() if self.companion else []
         return [replace(self, members=1, companion=None)] * self.members + further
 
+    @property
+    def widest(self) -> int:
+        """Channels of the widest layer: gated ones have two halves, recurrent cells four."""
+        return max(
+            max(2 * member.expansion, 4 * bool(member.recurrent_layers)) * member.encoder_size
+            for member in self.of_members()
+        )
+
     def to_dict(self) -> dict:
         """Return plain values, fit for a checkpoint that loads without arbitrary code."""
         return asdict(self)

@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from onnx import numpy_helper
 
 from grapheme_to_phoneme.configuration import compose_config
@@ -21,7 +21,12 @@ from grapheme_to_phoneme.inference.metadata import ModelMetadata
 from grapheme_to_phoneme.inference.pronouncer import Pronouncer
 from grapheme_to_phoneme.lexicon.entries import group_by_spelling
 from grapheme_to_phoneme.normalization import Normalization
-from grapheme_to_phoneme.packaging.export import check_parity, export_checkpoint, load_checkpoint
+from grapheme_to_phoneme.packaging.export import (
+    check_parity,
+    export_checkpoint,
+    load_checkpoint,
+    suitable_batch,
+)
 from grapheme_to_phoneme.packaging.onnx_export import assemble, export_parts, write_model
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, Alphabets
 from grapheme_to_phoneme.training.evaluation import score_answers
@@ -173,6 +178,15 @@ def test_variants(
     assert np.mean(same) > 0.95
     table = tiny_run.completed.stderr.decode()
     assert "variants of the model:" in table and "words/s" in table
+
+
+@pytest.mark.parametrize(
+    ("group", "letters"), [("fast", 2048), ("main", 1024), ("small", 1024), ("together", 1024)]
+)
+def test_narrow_networks_are_given_more_words_at_once(group: str, letters: int) -> None:
+    settings = OmegaConf.to_container(compose_config([f"model={group}"]).model)
+    dimensions = NetworkDimensions.from_dict({**settings, "letters": 30, "chunks": 170})
+    assert suitable_batch(dimensions) == letters
 
 
 def test_int8_multiplies_integers(tiny_run: TinyRun) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.metadata import (
+    BATCH_PROPERTY,
     DESCRIPTION_PROPERTY,
     FORMAT_PROPERTY,
     FORMAT_VERSION,
@@ -31,11 +32,19 @@ METADATA = ModelMetadata(
     git_dirty="true",
     package_version="1.2.3",
     training={"seed": 3, "data": "lexicon"},
+    letters_per_batch=1536,
 )
 
 
 def test_round_trip() -> None:
     assert ModelMetadata.from_properties(METADATA.to_properties(), "model") == METADATA
+
+
+def test_files_that_say_no_size_of_batches() -> None:
+    properties = METADATA.to_properties()
+    del properties[BATCH_PROPERTY]
+    read = ModelMetadata.from_properties(properties, "model")
+    assert read == replace(METADATA, letters_per_batch=1024)
 
 
 def test_description_is_readable_json() -> None:
