@@ -256,15 +256,14 @@ def _offer(variants: Sequence[Variant], tolerated_loss: float) -> list[Variant]:
     ]
     offered = []
     for variant in variants:
-        score = variant.score
-        loss = score.wer - variants[0].score.wer
-        is_offered = variant is variants[0] or loss <= tolerated_loss
+        score, exact = variant.score, variants[0].score
+        is_offered = variant is variants[0] or score.loses_at_most(tolerated_loss, exact)
         if is_offered:
             offered.append(variant)
         lines.append(
             f"{variant.name:<9}{variant.megabytes:7.1f}{score.wer:11.2f}{score.per:11.2f}"
             f"{variant.words_per_second:10,.0f}{1e3 * variant.latency:14.2f}"
-            + ("" if is_offered else f"  not offered: loses {loss:.2f} points")
+            + ("" if is_offered else f"  not offered: loses {score.wer - exact.wer:.2f} points")
         )
     LOGGER.info("variants of the model:\n%s", "\n".join(lines))
     return offered

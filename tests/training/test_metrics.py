@@ -106,6 +106,13 @@ def test_more_errors_than_phones() -> None:
     assert score_one("K L M", "N").per == 300.0
 
 
+@pytest.mark.parametrize(("wrong", "is_offered"), [(80, True), (84, True), (85, False)])
+def test_loss_that_is_just_tolerated(wrong: int, is_offered: bool) -> None:
+    """8.4 % is 0.2 points more than 8.2 %, though not in binary floating point."""
+    score, other = Score(words=1000, wrong_words=wrong), Score(words=1000, wrong_words=82)
+    assert score.loses_at_most(0.2, other) == is_offered
+
+
 def test_no_words() -> None:
     assert (Score().wer, Score().per) == (0.0, 0.0)
 
