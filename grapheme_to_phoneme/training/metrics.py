@@ -48,9 +48,10 @@ class Score:
         return 100.0 * self.phone_errors / self.reference_phones if self.reference_phones else 0.0
 
     def loses_at_most(self, points: float, other: "Score") -> bool:
-        """Say whether the WER is at most ``points`` above another one's of the same words.
+        """Say whether the WER is at most so many points of percent above another's.
 
-        Words are compared, because in binary floating point 8.4 - 8.2 is more than 0.2.
+        Both are of the same words, and these are compared: in binary floating point 8.4 - 8.2
+        is more than 0.2.
         """
         return 100.0 * (self.wrong_words - other.wrong_words) <= points * self.words
 
