@@ -45,7 +45,7 @@ def test_network_that_goes_on_learning_has_its_own_preset(tmp_path: Path) -> Non
     assert automatic_overrides(compose_config(overrides), overrides) == ["experiment=adapted"]
 
 
-@pytest.mark.parametrize("name", ["default", "quick", "fast", "medium", "taught"])
+@pytest.mark.parametrize("name", ["default", "quick", "fast", "accurate", "medium", "taught"])
 def test_named_preset_is_kept(tmp_path: Path, name: str) -> None:
     overrides = [*write_lexicon(tmp_path / "mine.tsv", 50), f"experiment={name}"]
     assert automatic_overrides(compose_config(overrides), overrides) == []
@@ -67,7 +67,7 @@ def test_lexicon_that_cannot_be_read(tmp_path: Path) -> None:
         automatic_overrides(compose_config(overrides), overrides)
 
 
-@pytest.mark.parametrize("preset", ["small", "medium", "taught", "fast", "default"])
+@pytest.mark.parametrize("preset", ["small", "medium", "taught", "fast", "accurate", "default"])
 def test_what_the_command_line_says_wins(preset: str) -> None:
     given = ["model=baseline", "trainer.lightning.max_epochs=2", "optimizer.learning_rate=0.5"]
     config = compose_config([f"experiment={preset}", *given])
