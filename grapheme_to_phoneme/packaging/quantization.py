@@ -3,10 +3,6 @@
 ONNX Runtime's static quantisation: the ranges of the activations are measured on real words
 before, and are constants in the file. Measured anew for every batch, they would let the words
 of a batch change each other's answers.
-
-Processors without an instruction for products of four bytes (VNNI, AMX) add the products of two
-neighbours of a column in 16 bits, and cut off what does not fit. So that a file says the same
-everywhere, its weights are rounded in steps that leave nothing to cut off.
 """
 
 from collections import defaultdict
@@ -26,16 +22,14 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
+from grapheme_to_phoneme.packaging.integer_recurrence import spell_out_recurrences
 from grapheme_to_phoneme.packaging.onnx_export import Parts
 from grapheme_to_phoneme.packaging.quantized_graph import tidy
+from grapheme_to_phoneme.packaging.rounding import column_scales
 from grapheme_to_phoneme.training.alphabets import START_ID, Alphabets
 from grapheme_to_phoneme.training.network import Network
 
 Feeds = dict[str, NDArray]
-
-#: Steps that two neighbours of a column may come to before they are rounded, in absolute value:
-#: half a step each more, times an activation of at most 255, is at most 32,640 of 32,767.
-MOST_STEPS = 127
 
 
 class _Reader(CalibrationDataReader):
@@ -112,21 +106,6 @@ def _products_of_counts(graph: GraphProto) -> list[str]:
     ]
 
 
-def column_scales(weights: NDArray) -> NDArray:
-    """Return the steps that each column of a product's weights is rounded in, (columns,).
-
-    They are the smallest of which two neighbours of one sign, those in rows 0 and 1, 2 and 3 and
-    so on, come to at most ``MOST_STEPS`` together.
-
-    Args:
-        weights: (inputs, columns).
-    """
-    rows, columns = weights.shape
-    pairs = np.pad(weights, ((0, rows % 2), (0, 0))).reshape(-1, 2, columns)
-    sums = np.maximum(pairs.clip(min=0).sum(axis=1), (-pairs).clip(min=0).sum(axis=1))
-    return np.maximum(sums.max(axis=0) / MOST_STEPS, np.finfo(np.float32).tiny)
-
-
 def _weight_settings(graph: GraphProto, exact: Sequence[str]) -> dict[str, list[dict]]:
     """Return what ONNX Runtime takes in place of the scales that it would choose itself.
 
@@ -146,6 +125,8 @@ def _weight_settings(graph: GraphProto, exact: Sequence[str]) -> dict[str, list[
 
 
 def _quantize(part: ModelProto, batches: Iterable[Feeds]) -> ModelProto:
+    part = onnx.ModelProto.FromString(part.SerializeToString())
+    spell_out_recurrences(part.graph)
     exact = _products_of_counts(part.graph)
     with TemporaryDirectory() as folder:
         source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"

@@ -27,7 +27,6 @@ def tidy(graph: GraphProto) -> None:
     _join_products(graph)
     _keep_floats(graph)
     _shrink_tables(graph)
-    _shrink_recurrences(graph)
 
 
 def _uses(graph: GraphProto) -> dict[str, list[NodeProto]]:
@@ -191,35 +190,5 @@ def _shrink_tables(graph: GraphProto) -> None:
     for node in graph.node:
         nodes.append(node)
         nodes.extend(restoring[name] for name in node.output if name in restoring)
-    del graph.node[:]
-    graph.node.extend(nodes)
-
-
-def _shrink_recurrences(graph: GraphProto) -> None:
-    """Keep the weights of LSTMs in 8 bits, with a scale for each gate of each cell.
-
-    They are restored by operators that ONNX Runtime computes once, while it loads the graph. The
-    arithmetic stays in float32: there is no LSTM of integers whose answers would not depend on
-    the words beside.
-    """
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
-    nodes = []
-    for node in graph.node:
-        if node.op_type == "LSTM":
-            for name in node.input[1:3]:
-                weight = tensors[name]
-                values = numpy_helper.to_array(weight)
-                most = np.abs(values).max(axis=-1, keepdims=True)
-                scale = np.maximum(most / 127, np.finfo(np.float32).tiny).astype(np.float32)
-                small = np.rint(values / scale).astype(np.int8)
-                weight.CopyFrom(numpy_helper.from_array(small, f"{name}_small"))
-                graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
-                nodes += [
-                    helper.make_node(
-                        "Cast", [f"{name}_small"], [f"{name}_steps"], to=TensorProto.FLOAT
-                    ),
-                    helper.make_node("Mul", [f"{name}_steps", f"{name}_scale"], [name]),
-                ]
-        nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)

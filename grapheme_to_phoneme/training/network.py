@@ -28,6 +28,9 @@ OUT_OF_SIGHT = -1e4
 #: What the exported graph calls attention: an operator of ONNX Runtime's own.
 ATTENTION_OPERATOR = "com.microsoft::MultiHeadAttention"
 
+#: What it calls a layer of LSTMs.
+LSTM_OPERATOR = "ai.onnx::LSTM"
+
 #: Embeddings of levels become about so much smaller than those of chunks; as large, they lose no
 #: more than those in a table of 8 bits for both.
 LEVELS_SCALE = 2.0
@@ -328,19 +331,52 @@ class RecurrentBlock(nn.Module):
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """Replace ``states`` (batch, letters, d); ``mask`` (batch, letters, 1) is 0 at padding."""
+        _, length, size = states.shape
+        places = torch.arange(length, device=states.device)
+        # A letter that is unknown, which looks like padding, does not end its word.
+        lengths = (mask.squeeze(-1) * (places + 1)).amax(dim=1).long()  # (batch,)
         # Each word is turned round within its own length: padding comes last in both
         # directions, where it changes nothing before it.
-        lengths = mask.sum(dim=1, keepdim=True).long()  # (batch, 1, 1)
-        places = torch.arange(states.shape[1], device=states.device).view(1, -1, 1)
-        turned = (lengths - 1 - places).clamp(min=0)
+        turned = (lengths.view(-1, 1, 1) - 1 - places.view(1, -1, 1)).clamp(min=0)
         for number, (onward, homeward) in enumerate(zip(self.onward, self.homeward, strict=True)):
             if number:
                 states = self.dropout(states)
-            there, _ = onward(states)
-            back, _ = homeward(states.gather(1, turned.expand(-1, -1, states.shape[-1])))
-            back = back.gather(1, turned.expand(-1, -1, back.shape[-1]))
+            if torch.compiler.is_exporting():
+                there = _exported_lstm(onward, states, "forward", lengths)
+                back = _exported_lstm(homeward, states, "reverse", lengths)
+            else:
+                there, _ = onward(states)
+                back, _ = homeward(states.gather(1, turned.expand(-1, -1, size)))
+                back = back.gather(1, turned.expand(-1, -1, back.shape[-1]))
             states = torch.cat((there, back), dim=-1)
         return states
+
+
+def _exported_lstm(layer: nn.LSTM, states: Tensor, direction: str, lengths: Tensor) -> Tensor:
+    """Return what a layer says of ``states`` (batch, letters, d) as one operator of a graph.
+
+    The operator turns words round itself, and takes the letters first.
+    """
+    batch, length, _ = states.shape
+    weights = [
+        _output_gate_second(parameter).unsqueeze(0)
+        for parameter in (layer.weight_ih_l0, layer.weight_hh_l0)
+    ]
+    biases = [_output_gate_second(bias) for bias in (layer.bias_ih_l0, layer.bias_hh_l0)]
+    said = torch.onnx.ops.symbolic(
+        LSTM_OPERATOR,
+        (states.transpose(0, 1), *weights, torch.cat(biases).unsqueeze(0), lengths.int()),
+        {"hidden_size": layer.hidden_size, "direction": direction},
+        dtype=states.dtype,
+        shape=(length, 1, batch, layer.hidden_size),
+    )
+    return said.squeeze(1).transpose(0, 1)
+
+
+def _output_gate_second(weights: Tensor) -> Tensor:
+    """Bring the gates in the order of ONNX: input, output, forget, cell."""
+    size = len(weights) // 4
+    return torch.cat((weights[:size], weights[3 * size :], weights[size : 3 * size]))
 
 
 class Encoder(nn.Module):

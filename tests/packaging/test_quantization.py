@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from onnx import TensorProto, helper, numpy_helper
 
 from grapheme_to_phoneme.packaging.onnx_export import CONTRIBUTED_DOMAIN, IR_VERSION, OPSET
-from grapheme_to_phoneme.packaging.quantization import column_scales
+from grapheme_to_phoneme.packaging.rounding import column_scales
 from tests.conftest import TinyRun
 from tests.packaging.test_core import graphs_of
 
