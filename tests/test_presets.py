@@ -97,6 +97,15 @@ def test_teachers_of_the_reference_preset() -> None:
     assert not any(teacher.model.memory_windows for teacher in (config, *taught.values()))
 
 
+def test_teacher_of_the_accurate_preset() -> None:
+    config = compose_config(["experiment=accurate"])
+    teacher = OmegaConf.merge(config, config.distillation.teachers.together)
+    assert teacher.model.companion.recurrent_layers == 3
+    assert config.model.companion is None
+    assert teacher.model.dropout > config.model.dropout
+    assert config.model.encoder_size == compose_config(["model=main"]).model.encoder_size
+
+
 def test_run_keeps_its_preset(tmp_path: Path) -> None:
     """Export and resume compose the configuration again from what is written beside the run."""
     overrides = write_lexicon(tmp_path / "mine.tsv", 60)
