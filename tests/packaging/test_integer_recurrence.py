@@ -20,6 +20,9 @@ def make_graph(direction: str, scale: float):
         "state_weights": (1, 4 * SIZE, SIZE),
         "biases": (1, 8 * SIZE),
     }
+    constants = {name: generator.normal(0, scale, shape) for name, shape in shapes.items()}
+    # A gate that nothing reaches.
+    constants["weights"][0, 0] = constants["state_weights"][0, 0] = 0.0
     lstm = helper.make_node(
         "LSTM",
         ["states", *shapes, "lengths"],
@@ -38,8 +41,8 @@ def make_graph(direction: str, scale: float):
         ],
         [helper.make_tensor_value_info("said", TensorProto.FLOAT, ["letters", 1, "batch", SIZE])],
         [
-            numpy_helper.from_array(generator.normal(0, scale, shape).astype(np.float32), name)
-            for name, shape in shapes.items()
+            numpy_helper.from_array(values.astype(np.float32), name)
+            for name, values in constants.items()
         ],
     )
 
@@ -66,6 +69,10 @@ def test_says_what_the_lstm_says(direction: str, scale: float, tolerance: float)
     assert {tensor.name for tensor in graph.initializer} <= {
         name for node in graph.node for name in node.input
     }
+    (loop,) = (node for node in graph.node if node.op_type == "Scan")
+    (body,) = (found.g for found in loop.attribute if found.name == "body")
+    matrices = [tensor.data_type for tensor in body.initializer if len(tensor.dims) == 2]
+    assert matrices == [TensorProto.INT8, TensorProto.INT8]
     np.testing.assert_allclose(run(graph, states, LENGTHS), expected, atol=tolerance)
     assert np.abs(expected).max() > 0.2
 

@@ -141,25 +141,3 @@ def test_table_whose_rows_are_quantised_is_quantised_itself() -> None:
     tidy(graph)
     assert [node.op_type for node in graph.node] == ["Gather", "DequantizeLinear"]
     np.testing.assert_array_equal(run(graph, places)[0], expected)
-
-
-def test_weights_of_recurrences_take_a_byte_and_lose_little() -> None:
-    cells, inputs = 6, 5
-    shapes = {"weight": (1, 4 * cells, inputs), "recurrence": (1, 4 * cells, cells)}
-    constants = {
-        name: RANDOM.normal(size=shape).astype(np.float32) for name, shape in shapes.items()
-    }
-    # A gate that nothing reaches.
-    constants["weight"][0, 0] = constants["recurrence"][0, 0] = 0.0
-    node = helper.make_node("LSTM", ["given", "weight", "recurrence"], ["said"], hidden_size=cells)
-    graph = make_graph([node], constants, ["said"], TensorProto.FLOAT)
-    given = RANDOM.normal(size=(7, 3, inputs)).astype(np.float32)
-    (expected,) = run(graph, given)
-    tidy(graph)
-    kinds = {tensor.data_type for tensor in graph.initializer if len(tensor.dims) == 3}
-    assert TensorProto.INT8 in kinds
-    assert not any(
-        tensor.data_type == TensorProto.FLOAT and tensor.dims[-1] > 1
-        for tensor in graph.initializer
-    )
-    np.testing.assert_allclose(run(graph, given)[0], expected, atol=0.03)
