@@ -67,7 +67,10 @@ def test_lexicon_that_cannot_be_read(tmp_path: Path) -> None:
         automatic_overrides(compose_config(overrides), overrides)
 
 
-@pytest.mark.parametrize("preset", ["small", "medium", "taught", "fast", "accurate", "default"])
+@pytest.mark.parametrize(
+    "preset",
+    ["small", "several", "medium", "taught", "fast", "accurate", "default"],
+)
 def test_what_the_command_line_says_wins(preset: str) -> None:
     given = ["model=baseline", "trainer.lightning.max_epochs=2", "optimizer.learning_rate=0.5"]
     config = compose_config([f"experiment={preset}", *given])
