@@ -8,7 +8,6 @@ import inspect
 import logging
 import os
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -28,8 +27,6 @@ from grapheme_to_phoneme.errors import MissingDependencyError, UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-    from grapheme_to_phoneme.inference.metadata import ModelMetadata
 
 LOGGER = logging.getLogger(__name__)
 
@@ -298,48 +295,10 @@ class Commands:
         given = {"model": model, "part": part, "lexicon": lexicon, "language": language}
         flags = _as_overrides("evaluate", given)
         config = _compose("evaluate", overrides, unknown, flags=flags)
-        from grapheme_to_phoneme.inference.pronouncer import Pronouncer
-        from grapheme_to_phoneme.training import evaluation
-        from grapheme_to_phoneme.training.metrics import measure_reliability
+        from grapheme_to_phoneme.evaluation import evaluate
 
-        settings = config.evaluate
-        path = _model_path(config, settings.model)
-        # A word that is looked up tells nothing of the model.
-        pronouncer = Pronouncer(
-            path,
-            threads=config.infer.threads,
-            use_lexicon=False,
-            language=settings.language,
-        )
-        references, hashes = _references(config, pronouncer.metadata)
-        started = time.perf_counter()
-        answers = pronouncer.pronounce(references, beam_size=settings.beam_size)
-        seconds = time.perf_counter() - started
-        score = evaluation.score_answers(answers, references)
-        groups = languages = evaluation.score_languages(answers, references, pronouncer.metadata)
-        if settings.groups:
-            named = evaluation.read_groups(Path(settings.groups), pronouncer.normalization.apply)
-            groups = {**languages, **evaluation.score_groups(answers, references, named)}
-        name = f"lexicon-{Path(settings.lexicon).stem}" if settings.lexicon else settings.part
-        speed = f"{len(answers):,} words in {seconds:.2f} s, {len(answers) / seconds:,.0f} words/s"
-        sys.stdout.write(f"{name}, {path}\n{evaluation.format_table(score, groups)}\n{speed}\n")
-        if languages:
-            wer, per = evaluation.mean_rates(languages.values())
-            sys.stdout.write(f"mean of the languages: WER {wer:.2f} %, PER {per:.2f} %\n")
-        ece = measure_reliability(score.confidences).ece
-        sys.stdout.write(f"the probabilities are off by {ece:.2f} points on average (ECE)\n")
-        target = path.parent / f"evaluation-{name}.yaml"
-        facts = {"part": name, "sha256": hashes, "git_commit": pronouncer.metadata.git_commit}
-        if settings.n_best > 1:
-            several = pronouncer.pronounce(
-                references, n_best=settings.n_best, beam_size=2 * settings.n_best
-            )
-            oracle = evaluation.oracle_wer(several, references)
-            facts[f"oracle_wer_{settings.n_best}"] = round(oracle, 4)
-            sys.stdout.write(
-                f"no right one among the {settings.n_best} best: {oracle:.2f} % of the words\n"
-            )
-        evaluation.write_score(score, facts, target, groups)
+        path = _model_path(config, config.evaluate.model)
+        target = evaluate(config, path, sys.stdout.write)
         LOGGER.info("written to %s", target)
 
     @SetParseFn(str)
@@ -675,50 +634,6 @@ def _available_model(config: "DictConfig", given: str | None) -> Iterator[Path]:
             yield path
     else:
         yield _model_path(config, given)
-
-
-def _references(
-    config: "DictConfig", metadata: "ModelMetadata"
-) -> tuple[dict[str, list[tuple[str, ...]]], str]:
-    """Return the accepted pronunciations to score a model on, and the hash of their entries.
-
-    Words of several languages have the tags of ``metadata`` in front. Of a model that spells
-    they are the accepted spellings, by what it reads.
-    """
-    from grapheme_to_phoneme.lexicon.data import load_data, load_part
-    from grapheme_to_phoneme.lexicon.direction import recode, reverse
-    from grapheme_to_phoneme.lexicon.entries import group_by_spelling
-    from grapheme_to_phoneme.lexicon.splitting import split_sha256
-
-    settings = config.evaluate
-    config.direction = metadata.direction
-    has_tags = False
-    if settings.lexicon is not None:
-        config.data.format = "auto"
-        entries = load_part(config, Path(settings.lexicon))
-        if metadata.spells:
-            entries = reverse(entries, metadata.normalization)
-    else:
-        data = load_data(config)
-        parts = {"train": data.train, "dev": data.dev, "test": data.test}
-        if parts.get(settings.part) is None:
-            raise UserError(f"there is no part '{settings.part}': choose train, dev or test")
-        entries = parts[settings.part]
-        has_tags = bool(data.languages)
-        if has_tags:
-            from grapheme_to_phoneme.lexicon.multilingual import retag_entries
-
-            if settings.language is not None:
-                raise UserError(
-                    "--language is for data of one language: data.languages=[CODE] and "
-                    "data.lexicons choose among several"
-                )
-            entries = retag_entries(entries, data.languages, metadata)
-        elif metadata.spells:
-            entries = recode(entries, data.normalization, metadata.normalization)
-    if settings.language is None and not has_tags:
-        metadata.require_one_language("--language")
-    return group_by_spelling(entries), split_sha256(entries)
 
 
 def _infer(config: "DictConfig", words: tuple[str, ...]) -> int:
