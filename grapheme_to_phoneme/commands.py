@@ -4,18 +4,16 @@ Every command imports what it needs inside itself, so that help and prediction n
 PyTorch.
 """
 
-import inspect
 import logging
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import fire
-from fire.decorators import FIRE_METADATA, SetParseFn
+from fire.decorators import SetParseFn
 
 from grapheme_to_phoneme.constants import (
     EXIT_ENTRIES_LEFT_OUT,
@@ -24,32 +22,23 @@ from grapheme_to_phoneme.constants import (
     MODEL_FILENAME,
 )
 from grapheme_to_phoneme.errors import MissingDependencyError, UserError
+from grapheme_to_phoneme.terminal import (
+    arguments_for_fire,
+    as_overrides,
+    check_arguments,
+    fail,
+    is_on,
+    log_to_file,
+    set_up_logging,
+)
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 LOGGER = logging.getLogger(__name__)
 
-#: fire splits chained commands at this argument; a lone "-", its default, is standard input.
-FIRE_SEPARATOR = "\x1f"
-
 #: The override of `train` that names a run to go on with.
 RESUME = "resume="
-
-#: Flags that take a whole number.
-NUMBERS = ("n_best", "beam_size", "threads", "port", "workers")
-
-#: Flags that need no value.
-SWITCHES = (
-    "filtered",
-    "multirun",
-    "open",
-    "resume",
-    "segment",
-    "show_alignment",
-    "show_arguments",
-    "show_source",
-)
 
 #: What `g2p serve` can run; each has a file of that name in configs/serve/.
 SERVERS = ("mlflow", "triton")
@@ -104,7 +93,7 @@ class Commands:
             multirun: train with every combination of values that overrides list, as in
                 data.language=ita,fra, and end with a table; needs no value.
         """
-        if _is_on("multirun", multirun):
+        if is_on("multirun", multirun):
             _train_all(overrides, unknown)
             return
         resumed = [text for text in overrides if text.startswith(RESUME)]
@@ -120,7 +109,7 @@ class Commands:
             from grapheme_to_phoneme.runs import new_run_directory
 
             run_directory = new_run_directory(config)
-        _log_to_file(run_directory / "train.log")
+        log_to_file(run_directory / "train.log")
         if not resumed:
             from grapheme_to_phoneme.presets import automatic_overrides
 
@@ -169,7 +158,7 @@ class Commands:
                 value, no TensorRT and no GPU.
         """
         given = {"core": core, "engine": engine, "show_arguments": show_arguments}
-        overrides = (*overrides, *_as_overrides("tensorrt", given))
+        overrides = (*overrides, *as_overrides("tensorrt", given))
         if core:
             config = _compose("export-tensorrt", overrides, unknown)
         else:
@@ -207,7 +196,7 @@ class Commands:
             model: a model file, the folder of a package, or an address in MLflow, such as
                 models:/NAME/1; by default the newest trained model.
         """
-        flags = _as_overrides("serve", {"model": model})
+        flags = as_overrides("serve", {"model": model})
         config = _compose("export-triton", ("serve=triton", *overrides), unknown, flags=flags)
         from grapheme_to_phoneme.packaging.triton_repository import export_repository, find_plan
         from grapheme_to_phoneme.serving import triton_engine
@@ -262,7 +251,7 @@ class Commands:
             model: a model file, the folder of a package, or an address in MLflow, such as
                 models:/NAME/1; by default the newest trained model.
         """
-        flags = _as_overrides("serve", {"model": model})
+        flags = as_overrides("serve", {"model": model})
         if server not in SERVERS:
             _compose("serve", [], unknown)
             commands = " or ".join(f"g2p serve {name}" for name in SERVERS)
@@ -293,7 +282,7 @@ class Commands:
             language: what language the data is in, for a model of several and data of one.
         """
         given = {"model": model, "part": part, "lexicon": lexicon, "language": language}
-        flags = _as_overrides("evaluate", given)
+        flags = as_overrides("evaluate", given)
         config = _compose("evaluate", overrides, unknown, flags=flags)
         from grapheme_to_phoneme.evaluation import evaluate
 
@@ -366,7 +355,7 @@ class Commands:
             "workers": workers,
             "engine": engine,
         }
-        flags = _as_overrides("infer", given)
+        flags = as_overrides("infer", given)
         config = _compose("infer", overrides.split(), unknown, "prediction", flags)
         status = _infer(config, words)
         if status:
@@ -380,7 +369,7 @@ class Commands:
             wanted: codes, names or beginnings of names; by default all languages.
             filtered: also list WikiPron's filtered files; needs no value.
         """
-        with_filtered = _is_on("filtered", filtered)
+        with_filtered = is_on("filtered", filtered)
         _compose("languages", [], unknown, "prediction")
         from grapheme_to_phoneme.lexicon.catalogues import list_lexicons
 
@@ -425,7 +414,7 @@ class Commands:
             "segment": segment,
             "language": language,
         }
-        flags = _as_overrides("convert", given)
+        flags = as_overrides("convert", given)
         command = "convert-lexicon"
         config = _compose(command, overrides.split(), unknown, "conversion", flags)
         if len(paths) != 2:
@@ -461,7 +450,7 @@ class Commands:
             overrides: Hydra overrides, such as review.folds=5 or data.format=mfa.
             output: the folder for the list, review.tsv and review.html; by default reviews/NAME.
         """
-        flags = _as_overrides("review", {"output": output})
+        flags = as_overrides("review", {"output": output})
         if not lexicon or "=" in lexicon:
             _compose("review-lexicon", (*filter(None, [lexicon]), *overrides), unknown)
             raise UserError("say which lexicon to review: g2p review-lexicon FILE")
@@ -487,7 +476,7 @@ class Commands:
             open: open the browser; needs no value.
         """
         given = {"model": model, "port": port, "output": output, "open": open}
-        flags = _as_overrides("demo", given)
+        flags = as_overrides("demo", given)
         _demo(_compose("demo", overrides, unknown, flags=flags))
 
     @SetParseFn(str)
@@ -504,7 +493,7 @@ class Commands:
 
 
 def _train_all(overrides: tuple[str, ...], unknown: dict[str, str]) -> None:
-    _check_arguments("train", overrides, unknown)
+    check_arguments("train", overrides, unknown)
     _require("torch", "train")
     if any(text.startswith(RESUME) for text in overrides):
         raise UserError("--multirun goes on by itself: say multirun.dir=DIR of the earlier one")
@@ -535,7 +524,7 @@ def _compose(
     """Compose the configuration; refuse what the command does not understand before any work."""
     from grapheme_to_phoneme.configuration import compose_config
 
-    _check_arguments(command, overrides, unknown)
+    check_arguments(command, overrides, unknown)
     config = compose_config(list(overrides), root, list(flags))
     if command != "config" and "data" in config:
         from grapheme_to_phoneme.lexicon.catalogues import locate
@@ -543,17 +532,6 @@ def _compose(
         # What a run records is then what its language stands for.
         locate(config)
     return config
-
-
-def _check_arguments(command: str, overrides: Iterable[str], unknown: dict[str, str]) -> None:
-    if unknown:
-        flags = ", ".join("--" + name.replace("_", "-") for name in unknown)
-        raise UserError(f"{command} does not know {flags}: see `g2p {command} --help`")
-    for text in overrides:
-        if "=" not in text:
-            raise UserError(
-                f"'{text}' is no setting: write group=choice or key=value, see `g2p config`"
-            )
 
 
 def _run_and_config(
@@ -567,31 +545,6 @@ def _run_and_config(
         directory = _newest(_compose(command, [], unknown), "checkpoints").parent
         LOGGER.info("run: %s (the newest)", directory)
     return directory, _compose(command, (*load_overrides(directory), *overrides), unknown)
-
-
-def _as_overrides(group: str, values: dict[str, str]) -> list[str]:
-    """Turn the flags that were given into Hydra overrides, quoted as Hydra wants it."""
-    from grapheme_to_phoneme.configuration import quoted
-
-    overrides = []
-    for name, value in values.items():
-        if value:
-            flag = "--" + name.replace("_", "-")
-            if name in NUMBERS and not value.isdecimal():
-                raise UserError(f"{flag} takes a whole number, not '{value}'")
-            if name in SWITCHES and value.lower() not in ("true", "false"):
-                raise UserError(f"{flag} takes no value, or true or false, not '{value}'")
-            if name not in (*NUMBERS, *SWITCHES):
-                # A text stays one, also where it looks like a number.
-                value = quoted(value)
-            overrides.append(f"{group}.{name}={value}")
-    return overrides
-
-
-def _is_on(name: str, value: str) -> bool:
-    """Return whether a flag that needs no value was given."""
-    _as_overrides("", {name: value})
-    return value.lower() == "true"
 
 
 def _require(module: str, extra: str) -> None:
@@ -698,7 +651,7 @@ def _review(
 ) -> None:
     given = (
         "data=lexicon",
-        *_as_overrides("data", {"train_path": lexicon}),
+        *as_overrides("data", {"train_path": lexicon}),
         # A review leaves files of its own, and the bars of several folds would share one line.
         "logger=none",
         "callbacks.progress_refresh_rate=0",
@@ -771,81 +724,16 @@ def _fetch_example(source: str) -> None:
         ensure_example(config)
 
 
-def _log_to_file(path: Path) -> None:
-    """Also write the log to a file; a resumed run goes on in it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.getLogger().addHandler(handler)
-
-
-def _set_up_logging() -> None:
-    """Send the package's own messages to the terminal.
-
-    What libraries tell their developers goes to a run's log file alone; the handler of the
-    root logger keeps them, Lightning for one, from adding terminal handlers of their own.
-    """
-    logging.captureWarnings(True)
-    logging.getLogger().addHandler(logging.NullHandler())
-    package_logger = logging.getLogger("grapheme_to_phoneme")
-    # The further processes of a distributed training would say everything once more.
-    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
-    package_logger.setLevel(logging.INFO if is_first else logging.WARNING)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    package_logger.addHandler(handler)
-
-
-def _spell_out(arguments: list[str]) -> list[str]:
-    """Write flags in the one way that fire understands as we do.
-
-    Short flags, which its help offers where a letter is unique, become the long ones: fire
-    itself would give them to the parameter that collects unknown flags. Flags that need no
-    value get one: fire would take the next word for it.
-    """
-    command = getattr(Commands, arguments[0].replace("-", "_"), None) if arguments else None
-    if command is None:
-        return arguments
-    parameters = inspect.signature(command).parameters.values()
-    names = [item.name for item in parameters if item.kind is inspect.Parameter.KEYWORD_ONLY]
-    initials = Counter(name[0] for name in names)
-    flags = {f"-{name[0]}": f"--{name}" for name in names if initials[name[0]] == 1}
-    spelled = []
-    for argument in arguments:
-        flag, equals, value = argument.partition("=")
-        flag = flags.get(flag, flag)
-        if not equals and flag.startswith("-"):
-            if flag.lstrip("-").replace("-", "_") in SWITCHES:
-                equals, value = "=", "true"
-        spelled.append(flag + equals + value)
-    return spelled
-
-
-def _fail(message: str, status: int) -> NoReturn:
-    sys.stderr.write(f"g2p: error: {message}\n")
-    raise SystemExit(status)
-
-
 def main() -> None:
     """Run the command line and exit with its status."""
-    _set_up_logging()
-    arguments = _spell_out(sys.argv[1:])
-    if "--" not in arguments and {"-h", "--help"}.intersection(arguments):
-        # Commands take every flag, to refuse what they do not know, and would take this one.
-        arguments = [*(name for name in arguments[:1] if not name.startswith("-")), "--", "--help"]
-        # Help would show how values are parsed as a command of its own.
-        for command in vars(Commands).values():
-            getattr(command, "__dict__", {}).pop(FIRE_METADATA, None)
-    flags = [] if "--" in arguments else ["--"]
+    set_up_logging()
     try:
-        fire.Fire(
-            Commands(), command=[*arguments, *flags, f"--separator={FIRE_SEPARATOR}"], name="g2p"
-        )
+        fire.Fire(Commands(), command=arguments_for_fire(sys.argv[1:], Commands), name="g2p")
         sys.stdout.flush()
     except UserError as error:
-        _fail(str(error), error.exit_status)
+        fail(str(error), error.exit_status)
     except KeyboardInterrupt:
-        _fail("interrupted", EXIT_INTERRUPTED)
+        fail("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader, `head` for one, has what it wants. Python flushes once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
