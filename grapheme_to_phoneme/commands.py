@@ -7,8 +7,7 @@ PyTorch.
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +18,8 @@ from grapheme_to_phoneme.constants import (
     EXIT_ENTRIES_LEFT_OUT,
     EXIT_TRAININGS_FAILED,
     EXIT_UNKNOWN_CHARACTERS,
-    MODEL_FILENAME,
 )
-from grapheme_to_phoneme.errors import MissingDependencyError, UserError
+from grapheme_to_phoneme.errors import UserError, require
 from grapheme_to_phoneme.terminal import (
     arguments_for_fire,
     as_overrides,
@@ -36,9 +34,6 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 LOGGER = logging.getLogger(__name__)
-
-#: The override of `train` that names a run to go on with.
-RESUME = "resume="
 
 #: What `g2p serve` can run; each has a file of that name in configs/serve/.
 SERVERS = ("mlflow", "triton")
@@ -96,21 +91,14 @@ class Commands:
         if is_on("multirun", multirun):
             _train_all(overrides, unknown)
             return
-        resumed = [text for text in overrides if text.startswith(RESUME)]
-        if resumed:
-            from grapheme_to_phoneme.configuration import load_overrides
+        from grapheme_to_phoneme.runs import new_run_directory, resumed_run
 
-            run_directory = Path(resumed[-1].removeprefix(RESUME))
-            changes = [text for text in overrides if text not in resumed]
-            overrides = (*load_overrides(run_directory), *changes)
+        resumed, overrides = resumed_run(overrides)
         config = _compose("train", overrides, unknown)
-        _require("torch", "train")
-        if not resumed:
-            from grapheme_to_phoneme.runs import new_run_directory
-
-            run_directory = new_run_directory(config)
+        require("torch", "train")
+        run_directory = resumed or new_run_directory(config)
         log_to_file(run_directory / "train.log")
-        if not resumed:
+        if resumed is None:
             from grapheme_to_phoneme.presets import automatic_overrides
 
             overrides = (*automatic_overrides(config, overrides), *overrides)
@@ -118,8 +106,6 @@ class Commands:
         # It takes seconds, which nobody should wait to be told of a mistake in the lexicon.
         from grapheme_to_phoneme import workflows
 
-        # Lightning gave itself a terminal handler when it was imported.
-        logging.getLogger("lightning").handlers.clear()
         workflows.train(config, overrides, run_directory)
 
     @SetParseFn(str)
@@ -132,7 +118,7 @@ class Commands:
             checkpoint: another checkpoint of that run.
         """
         directory, config = _run_and_config("export", run, overrides, unknown)
-        _require("torch", "train")
+        require("torch", "train")
         from grapheme_to_phoneme import workflows
 
         workflows.export(config, directory, Path(checkpoint) if checkpoint else None)
@@ -163,7 +149,7 @@ class Commands:
             config = _compose("export-tensorrt", overrides, unknown)
         else:
             directory, config = _run_and_config("export-tensorrt", run, overrides, unknown)
-        _require("torch", "train")
+        require("torch", "train")
         from grapheme_to_phoneme.packaging import tensorrt_export
 
         path = Path(core) if core else tensorrt_export.core_of(directory, config)
@@ -198,17 +184,9 @@ class Commands:
         """
         flags = as_overrides("serve", {"model": model})
         config = _compose("export-triton", ("serve=triton", *overrides), unknown, flags=flags)
-        from grapheme_to_phoneme.packaging.triton_repository import export_repository, find_plan
-        from grapheme_to_phoneme.serving import triton_engine
+        from grapheme_to_phoneme.packaging.triton_repository import export_model
 
-        settings = config.serve
-        with _available_model(config, settings.model) as path:
-            plan = find_plan(path, settings)
-            backend = settings.backend
-            if backend == "auto":
-                engine = triton_engine.choose_engine(settings)
-                backend = triton_engine.choose_backend(settings, engine, plan is not None)
-            export_repository(path, settings, backend, plan)
+        export_model(config)
 
     @SetParseFn(str)
     def register(
@@ -229,7 +207,7 @@ class Commands:
             config = _compose("register", overrides, unknown)
         else:
             directory, config = _run_and_config("register", run, overrides, unknown)
-        _require("mlflow", "tracking")
+        require("mlflow", "tracking")
         from grapheme_to_phoneme.packaging import mlflow_model
 
         if model:
@@ -285,8 +263,9 @@ class Commands:
         flags = as_overrides("evaluate", given)
         config = _compose("evaluate", overrides, unknown, flags=flags)
         from grapheme_to_phoneme.evaluation import evaluate
+        from grapheme_to_phoneme.runs import model_path
 
-        path = _model_path(config, config.evaluate.model)
+        path = model_path(config, config.evaluate.model)
         target = evaluate(config, path, sys.stdout.write)
         LOGGER.info("written to %s", target)
 
@@ -357,9 +336,13 @@ class Commands:
         }
         flags = as_overrides("infer", given)
         config = _compose("infer", overrides.split(), unknown, "prediction", flags)
-        status = _infer(config, words)
-        if status:
-            raise SystemExit(status)
+        from grapheme_to_phoneme.bulk.job import pronounce
+
+        report = pronounce(config, words)
+        for remark in report.remarks():
+            LOGGER.warning("%s", remark)
+        if report.unknown_count:
+            raise SystemExit(EXIT_UNKNOWN_CHARACTERS)
 
     @SetParseFn(str)
     def languages(self, *wanted: str, filtered: str = "", **unknown: str) -> None:
@@ -454,7 +437,31 @@ class Commands:
         if not lexicon or "=" in lexicon:
             _compose("review-lexicon", (*filter(None, [lexicon]), *overrides), unknown)
             raise UserError("say which lexicon to review: g2p review-lexicon FILE")
-        _review(lexicon, overrides, unknown, flags)
+        given = (
+            "data=lexicon",
+            *as_overrides("data", {"train_path": lexicon}),
+            # A review leaves files of its own, and the bars of several folds would share a line.
+            "logger=none",
+            "callbacks.progress_refresh_rate=0",
+            # What the command line says wins.
+            *overrides,
+        )
+        config = _compose("review-lexicon", given, unknown, flags=flags)
+        require("torch", "train")
+        from grapheme_to_phoneme.lexicon.direction import refuse_reverse
+        from grapheme_to_phoneme.presets import automatic_overrides
+
+        refuse_reverse(config.direction, "review-lexicon judges pronunciations")
+        preset = automatic_overrides(config, given, config.review.preset)
+        config = _compose("review-lexicon", (*preset, *given), unknown, flags=flags)
+        # A lexicon that cannot be read is refused before seconds pass with PyTorch's import.
+        from grapheme_to_phoneme.review import folds, report
+
+        path = Path(lexicon)
+        target = Path(config.review.output or Path(config.paths.root) / "reviews" / path.stem)
+        judgements = folds.review(path, config, target)
+        for written in report.write_review(target, path.name, judgements, config.review.listed):
+            LOGGER.info("wrote %s", written)
 
     @SetParseFn(str)
     def demo(
@@ -477,7 +484,16 @@ class Commands:
         """
         given = {"model": model, "port": port, "output": output, "open": open}
         flags = as_overrides("demo", given)
-        _demo(_compose("demo", overrides, unknown, flags=flags))
+        config = _compose("demo", overrides, unknown, flags=flags)
+        from grapheme_to_phoneme.demo import server, site
+        from grapheme_to_phoneme.runs import model_path
+
+        settings = config.demo
+        files = site.prepare_site(model_path(config, settings.model), settings)
+        if settings.output is None:
+            server.serve(files, settings.host, settings.port, settings.open)
+        else:
+            site.write_site(files, Path(settings.output))
 
     @SetParseFn(str)
     def config(self, *overrides: str, **unknown: str) -> None:
@@ -494,15 +510,11 @@ class Commands:
 
 def _train_all(overrides: tuple[str, ...], unknown: dict[str, str]) -> None:
     check_arguments("train", overrides, unknown)
-    _require("torch", "train")
-    if any(text.startswith(RESUME) for text in overrides):
-        raise UserError("--multirun goes on by itself: say multirun.dir=DIR of the earlier one")
+    require("torch", "train")
     from grapheme_to_phoneme import multirun
 
     results, directory = multirun.run_all(overrides)
-    table = "".join(f"{line}\n" for line in multirun.format_results(results))
-    (directory / multirun.TABLE_NAME).write_text(table, encoding="utf-8")
-    sys.stdout.write(table)
+    sys.stdout.write(multirun.write_table(results, directory))
     failed = [result for result in results if result.failure]
     if failed:
         LOGGER.warning(
@@ -539,189 +551,33 @@ def _run_and_config(
 ) -> tuple[Path, "DictConfig"]:
     """Return a run's directory, the newest if none is named, and its configuration."""
     from grapheme_to_phoneme.configuration import load_overrides
+    from grapheme_to_phoneme.runs import newest_run
 
     directory = Path(run)
     if not run:
-        directory = _newest(_compose(command, [], unknown), "checkpoints").parent
-        LOGGER.info("run: %s (the newest)", directory)
+        directory = newest_run(_compose(command, [], unknown))
     return directory, _compose(command, (*load_overrides(directory), *overrides), unknown)
 
 
-def _require(module: str, extra: str) -> None:
-    from importlib.util import find_spec
-
-    if find_spec(module) is None:
-        raise MissingDependencyError(
-            f"this command needs {module}: pip install 'grapheme-to-phoneme[{extra}]'"
-        )
-
-
-def _newest(config: "DictConfig", name: str) -> Path:
-    """Return the file or folder of that name in the run that was changed last."""
-    found = Path(config.paths.runs_dir).glob(f"*/{name}")
-    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
-    if newest is None:
-        raise UserError(
-            f"there is no trained model in {config.paths.runs_dir}: "
-            "train one with `g2p train experiment=quick`, or say --model FILE"
-        )
-    return newest
-
-
-def _model_path(config: "DictConfig", given: str | None) -> Path:
-    if given is not None:
-        return Path(given)
-    path = _newest(config, MODEL_FILENAME)
-    LOGGER.info("model: %s (the newest)", path)
-    return path
-
-
-@contextmanager
-def _available_model(config: "DictConfig", given: str | None) -> Iterator[Path]:
-    """Give the model to use; one that is in MLflow is here only until it is loaded."""
-    from grapheme_to_phoneme.packaging.model_address import fetched_model, is_model_address
-
-    if is_model_address(given):
-        _require("mlflow", "tracking")
-        with fetched_model(given, config.logger) as path:
-            yield path
-    else:
-        yield _model_path(config, given)
-
-
-def _infer(config: "DictConfig", words: tuple[str, ...]) -> int:
-    from grapheme_to_phoneme.bulk import job
-    from grapheme_to_phoneme.inference import word_lists
-
-    settings = config.infer
-    if words and settings.input is not None:
-        raise UserError("give words or --input, not both")
-    if not words and settings.input is None:
-        if sys.stdin.isatty():
-            raise UserError("give words, or --input FILE with a word a line: g2p infer tensor")
-        settings.input = word_lists.STANDARD_STREAM
-    if settings.model is not None and settings.server is not None:
-        raise UserError("give --model or --server, not both")
-    if settings.engine == "ray":
-        _require("ray", "ray")
-    if settings.input not in (None, word_lists.STANDARD_STREAM):
-        _fetch_example(settings.input)
-    is_remote = settings.server is not None
-    with nullcontext() if is_remote else _available_model(config, settings.model) as model:
-        if words:
-            report = job.pronounce_words(settings, model, words)
-        else:
-            report = job.pronounce_list(settings, model)
-    for word, characters in report.unknown:
-        LOGGER.warning(
-            "'%s': the model does not know %s",
-            word_lists.printable(word),
-            ", ".join(word_lists.describe_character(character) for character in characters),
-        )
-    if report.unknown_count > len(report.unknown):
-        LOGGER.warning("%d more such words", report.unknown_count - len(report.unknown))
-    return EXIT_UNKNOWN_CHARACTERS if report.unknown_count else 0
-
-
 def _serve_mlflow(config: "DictConfig") -> None:
-    _require("mlflow", "tracking")
+    require("mlflow", "tracking")
     from grapheme_to_phoneme.packaging.model_address import is_model_address
+    from grapheme_to_phoneme.runs import model_path
     from grapheme_to_phoneme.serving import mlflow_server
 
     given = config.serve.model
-    mlflow_server.serve(config, given if is_model_address(given) else _model_path(config, given))
+    mlflow_server.serve(config, given if is_model_address(given) else model_path(config, given))
 
 
 def _serve_triton(config: "DictConfig") -> None:
-    from grapheme_to_phoneme.packaging.triton_repository import export_repository, find_plan
+    from grapheme_to_phoneme.packaging.triton_repository import export_model
     from grapheme_to_phoneme.serving import server_log, triton_engine, triton_server
 
     settings = config.serve
     server_log.use_format(settings.log_format)
     engine = triton_engine.choose_engine(settings)
-    with _available_model(config, settings.model) as path:
-        plan = find_plan(path, settings)
-        backend = triton_engine.choose_backend(settings, engine, plan is not None)
-        repository = export_repository(path, settings, backend, plan)
+    repository = export_model(config, engine)
     triton_server.serve(settings, repository.models, engine)
-
-
-def _review(
-    lexicon: str, overrides: tuple[str, ...], unknown: dict[str, str], flags: list[str]
-) -> None:
-    given = (
-        "data=lexicon",
-        *as_overrides("data", {"train_path": lexicon}),
-        # A review leaves files of its own, and the bars of several folds would share one line.
-        "logger=none",
-        "callbacks.progress_refresh_rate=0",
-        # What the command line says wins.
-        *overrides,
-    )
-    config = _compose("review-lexicon", given, unknown, flags=flags)
-    _require("torch", "train")
-    from grapheme_to_phoneme.lexicon.direction import is_reverse
-    from grapheme_to_phoneme.presets import automatic_overrides
-
-    if is_reverse(config.direction):
-        raise UserError("review-lexicon judges pronunciations: leave direction= out")
-    # A lexicon that cannot be read is refused before seconds pass with PyTorch's import.
-    preset = automatic_overrides(config, given, config.review.preset)
-    from grapheme_to_phoneme.review import folds, report
-
-    config = _compose("review-lexicon", (*preset, *given), unknown, flags=flags)
-    path = Path(lexicon)
-    target = Path(config.review.output or Path(config.paths.root) / "reviews" / path.stem)
-    judgements = folds.review(path, config, target)
-    report.write_table(target / report.TABLE_NAME, judgements)
-    report.write_page(target / report.PAGE_NAME, path.name, judgements, config.review.listed)
-    for name in (report.TABLE_NAME, report.PAGE_NAME):
-        LOGGER.info("wrote %s", target / name)
-
-
-def _demo(config: "DictConfig") -> None:
-    import webbrowser
-
-    from grapheme_to_phoneme.demo import server, site
-    from grapheme_to_phoneme.demo.runtime import ensure_runtime
-    from grapheme_to_phoneme.inference.package import lexicon_file, model_file
-    from grapheme_to_phoneme.inference.pronouncer import Pronouncer
-
-    settings = config.demo
-    path = _model_path(config, settings.model)
-    # The browser would refuse it as well, but later.
-    metadata = Pronouncer(path, threads=1).metadata
-    metadata.require_pronunciations("demo")
-    if metadata.languages:
-        raise UserError("the page shows models of one language, and this one knows several")
-    if lexicon_file(path) is not None:
-        LOGGER.info("the page asks the model alone: the package's lexicon stays out")
-    package = path if path.is_dir() else None
-    files = site.site_files(model_file(path), ensure_runtime(settings.runtime), package)
-    if settings.output is not None:
-        target = Path(settings.output)
-        site.write_site(files, target)
-        LOGGER.info("wrote the page into %s: any file server can serve it", target)
-        return
-
-    def announce(url: str) -> None:
-        LOGGER.info("the page is at %s; Ctrl-C ends it", url)
-        if settings.open:
-            webbrowser.open(url)
-
-    server.serve(files, settings.host, settings.port, announce)
-
-
-def _fetch_example(source: str) -> None:
-    """Make the example word list where that is what is asked for and not there yet."""
-    if Path(source).exists():
-        return
-    from grapheme_to_phoneme.configuration import compose_config
-    from grapheme_to_phoneme.lexicon.preprocessing import ensure_example
-
-    config = compose_config([])
-    if Path(source) == Path(config.preprocessing.example.words_path):
-        ensure_example(config)
 
 
 def main() -> None:

@@ -70,6 +70,8 @@ def train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> 
     Raises:
         UserError: if the data or the configuration does not allow a training.
     """
+    # Lightning gave itself a terminal handler when it was imported.
+    logging.getLogger("lightning").handlers.clear()
     start = load_start(config, overrides)
     save_config(config, overrides, run_directory)
     # The log's first line, from which its learning curve counts the seconds.
