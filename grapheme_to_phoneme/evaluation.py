@@ -74,9 +74,7 @@ def evaluate(config: DictConfig, model: Path, tell: Callable[[str], object]) -> 
         "git_commit": pronouncer.metadata.git_commit,
     }
     if settings.n_best > 1:
-        several = pronouncer.pronounce(
-            references, n_best=settings.n_best, beam_size=2 * settings.n_best
-        )
+        several = pronouncer.pronounce(references, n_best=settings.n_best)
         oracle = oracle_wer(several, references)
         facts[f"oracle_wer_{settings.n_best}"] = round(oracle, 4)
         tell(f"no right one among the {settings.n_best} best: {oracle:.2f} % of the words\n")
