@@ -266,7 +266,7 @@ class Commands:
         from grapheme_to_phoneme.runs import model_path
 
         path = model_path(config, config.evaluate.model)
-        target = evaluate(config, path, sys.stdout.write)
+        target = evaluate(config, overrides, path, sys.stdout.write)
         LOGGER.info("written to %s", target)
 
     @SetParseFn(str)

@@ -1,11 +1,12 @@
 """Evaluation from end to end: joins prediction, lexicons and scores, and needs no PyTorch."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from grapheme_to_phoneme.configuration import named_keys
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.metadata import ModelMetadata
 from grapheme_to_phoneme.inference.pronouncer import Pronouncer
@@ -26,12 +27,22 @@ from grapheme_to_phoneme.training.scoring import (
     write_score,
 )
 
+#: What a lexicon file is read as: the configuration's default is about the files of its data.
+FORMAT = "data.format"
+FORMAT_BY_CONTENT = "auto"
 
-def evaluate(config: DictConfig, model: Path, tell: Callable[[str], object]) -> Path:
+
+def evaluate(
+    config: DictConfig,
+    overrides: Iterable[str],
+    model: Path,
+    tell: Callable[[str], object],
+) -> Path:
     """Score a model on the words that the configuration names, and write the scores beside it.
 
     Args:
         config: the whole configuration; what is scored on is in ``evaluate`` and ``data``.
+        overrides: the command line's: a lexicon file has the format that they name, if any.
         model: the model file, or the folder of a package.
         tell: is given the report piece by piece, lines with their ends, as soon as each is known.
 
@@ -50,6 +61,8 @@ def evaluate(config: DictConfig, model: Path, tell: Callable[[str], object]) -> 
         use_lexicon=False,
         language=settings.language,
     )
+    if settings.lexicon is not None and FORMAT not in named_keys(overrides):
+        config.data.format = FORMAT_BY_CONTENT
     entries = _entries(config, pronouncer.metadata)
     references = group_by_spelling(entries)
     started = time.perf_counter()
@@ -93,7 +106,6 @@ def _entries(config: DictConfig, metadata: ModelMetadata) -> list[Entry]:
     config.direction = metadata.direction
     has_tags = False
     if settings.lexicon is not None:
-        config.data.format = "auto"
         entries = load_part(config, Path(settings.lexicon))
         if metadata.spells:
             entries = reverse(entries, metadata.normalization)

@@ -596,6 +596,30 @@ def test_evaluation_on_a_lexicon(tiny_run: TinyRun, tmp_path: Path) -> None:
     assert written["git_commit"] == Pronouncer(model).metadata.git_commit
 
 
+@pytest.mark.parametrize(
+    ("overrides", "phones"),
+    [
+        ((), 9),
+        (("data=lexicon",), 9),
+        (("data.format=kaldi",), 13),
+        (("data=multilingual",), 9),
+        (("data=multilingual", "++data.format=kaldi"), 13),
+    ],
+)
+def test_evaluation_on_a_lexicon_of_a_format(
+    tiny_run: TinyRun, tmp_path: Path, overrides: tuple[str, ...], phones: int
+) -> None:
+    model, lexicon = tmp_path / "model.onnx", tmp_path / "mine.txt"
+    shutil.copyfile(tiny_run.model, model)
+    # CMUdict has comments and Kaldi has none; by content it is CMUdict's.
+    lexicon.write_text("stone S T OW N # K\nkitten K IH T AH N # K\n")
+    flags = ("--model", model, "--lexicon", lexicon)
+    completed = run_g2p("evaluate", *overrides, *flags, cwd=tmp_path)
+    assert completed.returncode == 0, completed.stderr.decode()
+    written = yaml.safe_load((tmp_path / "evaluation-lexicon-mine.yaml").read_text())
+    assert written["reference_phones"] == phones
+
+
 def test_evaluation_says_what_training_said(tiny_run: TinyRun, tmp_path: Path) -> None:
     model = tmp_path / "model.onnx"
     shutil.copyfile(tiny_run.model, model)
