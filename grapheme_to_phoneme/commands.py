@@ -335,10 +335,11 @@ class Commands:
             "engine": engine,
         }
         flags = as_overrides("infer", given)
-        config = _compose("infer", overrides.split(), unknown, "prediction", flags)
+        settings = overrides.split()
+        config = _compose("infer", settings, unknown, "prediction", flags)
         from grapheme_to_phoneme.bulk.job import pronounce
 
-        report = pronounce(config, words)
+        report = pronounce(config, settings, words)
         for remark in report.remarks():
             LOGGER.warning("%s", remark)
         if report.unknown_count:

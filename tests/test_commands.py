@@ -536,6 +536,14 @@ def test_missing_input(tiny_run: TinyRun, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_example_comes_from_the_storage_that_is_named(tiny_run: TinyRun, tmp_path: Path) -> None:
+    flags = ("--model", tiny_run.model, "--overrides", "storage=s3 paths.data_dir=mine")
+    completed = run_g2p("infer", *flags, "--input", "mine/example/words.txt", cwd=tmp_path)
+    check_refused(completed, "storage=s3 needs an address", "storage.remote.url=")
+    # Who does not ask for it needs no storage.
+    assert run_g2p("infer", *flags, "stone", cwd=tmp_path).returncode == 0
+
+
 def test_output_that_cannot_be_written(tiny_run: TinyRun, tmp_path: Path) -> None:
     target = tmp_path / "missing" / "out.tsv"
     completed = run_g2p("infer", "--model", tiny_run.model, "--output", target, "stone")

@@ -45,11 +45,13 @@ ENGINES = ("local", "ray")
 MEGABYTE = 2**20
 
 
-def pronounce(config: DictConfig, words: Sequence[str]) -> Report:
+def pronounce(config: DictConfig, overrides: Sequence[str], words: Sequence[str]) -> Report:
     """Answer words, or those of ``infer.input``, with the model or the server that is named.
 
     Args:
         config: the configuration; ``infer``, ``paths`` and ``logger`` are used.
+        overrides: those that it was composed from; of an example that has to be fetched they say
+            where from.
         words: the words of the command line.
 
     Raises:
@@ -69,7 +71,7 @@ def pronounce(config: DictConfig, words: Sequence[str]) -> Report:
     if settings.engine == "ray":
         require("ray", "ray")
     if settings.input not in (None, STANDARD_STREAM):
-        _fetch_example(Path(settings.input))
+        _fetch_example(Path(settings.input), overrides)
     is_remote = settings.server is not None
     with nullcontext() if is_remote else available_model(config, settings.model) as model:
         if words:
@@ -77,13 +79,14 @@ def pronounce(config: DictConfig, words: Sequence[str]) -> Report:
         return pronounce_list(settings, model)
 
 
-def _fetch_example(source: Path) -> None:
+def _fetch_example(source: Path, overrides: Sequence[str]) -> None:
     """Make the example word list where that is what is asked for and not there yet."""
     if source.exists():
         return
     from grapheme_to_phoneme.lexicon.preprocessing import ensure_example
 
-    config = compose_config([])
+    # Prediction's own configuration has nothing of data: it must not wait for that.
+    config = compose_config(overrides)
     if source == Path(config.preprocessing.example.words_path):
         ensure_example(config)
 
