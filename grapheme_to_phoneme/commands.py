@@ -46,7 +46,7 @@ class Commands:
     """Grapheme-to-phoneme conversion: train on a lexicon, then pronounce unseen words.
 
     Settings are Hydra overrides, such as `g2p train data=lexicon data.train_path=my.tsv`;
-    `g2p config` prints them all.
+    `g2p config` prints them all. `g2p --version` prints the version.
     """
 
     @SetParseFn(str)
@@ -583,6 +583,11 @@ def _serve_triton(config: "DictConfig") -> None:
 
 def main() -> None:
     """Run the command line and exit with its status."""
+    if sys.argv[1:] == ["--version"]:
+        from grapheme_to_phoneme import __version__
+
+        sys.stdout.write(f"g2p {__version__}\n")
+        return
     set_up_logging()
     try:
         fire.Fire(Commands(), command=arguments_for_fire(sys.argv[1:], Commands), name="g2p")

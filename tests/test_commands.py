@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import yaml
 from grapheme_to_phoneme import Pronouncer
 from grapheme_to_phoneme.commands import Commands
 from grapheme_to_phoneme.constants import EXIT_UNKNOWN_CHARACTERS
-from tests.conftest import G2P, TinyRun, g2p_environment, run_g2p
+from tests.conftest import G2P, REPOSITORY, TinyRun, g2p_environment, run_g2p
 
 COMMANDS = sorted(name for name in vars(Commands) if not name.startswith("_"))
 
@@ -112,6 +113,13 @@ def test_help_shows_commands_alone() -> None:
 def test_nothing_at_all() -> None:
     completed = run_g2p()
     assert b"infer" in completed.stdout + completed.stderr
+
+
+def test_version() -> None:
+    completed = run_g2p("--version")
+    assert (completed.returncode, completed.stderr) == (0, b"")
+    pyproject = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    assert completed.stdout.decode() == f"g2p {pyproject['project']['version']}\n"
 
 
 # What is not understood

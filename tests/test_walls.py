@@ -158,7 +158,9 @@ def test_import_of_the_package_loads_nothing_heavy() -> None:
     assert not modules & NETWORK_LIBRARIES
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("train", "--help"), ("infer", "--help")])
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("--version",), ("train", "--help"), ("infer", "--help")]
+)
 def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
     status, modules = modules_after(*arguments)
     assert status == 0
