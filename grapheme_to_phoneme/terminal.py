@@ -18,6 +18,9 @@ from grapheme_to_phoneme.errors import UserError
 #: fire splits chained commands at this argument; a lone "-", its default, is standard input.
 FIRE_SEPARATOR = "\x1f"
 
+#: The logger that Python gives warnings to where it is told to log them.
+WARNINGS_LOGGER = "py.warnings"
+
 #: Flags that take a whole number.
 NUMBERS = ("n_best", "beam_size", "threads", "port", "workers")
 
@@ -34,11 +37,14 @@ SWITCHES = (
 )
 
 
-def set_up_logging() -> None:
-    """Send the package's own messages to the terminal.
+def set_up_logging(prefix: str = "") -> None:
+    """Send the package's own messages to the terminal, and warnings, whoever gives them.
 
-    What libraries tell their developers goes to a run's log file alone; the handler of the
-    root logger keeps them, Lightning for one, from adding terminal handlers of their own.
+    What else libraries tell goes to a run's log file alone; the handler of the root logger
+    keeps them, Lightning for one, from adding terminal handlers of their own.
+
+    Args:
+        prefix: what every message begins with, where several processes tell theirs.
     """
     logging.captureWarnings(True)
     logging.getLogger().addHandler(logging.NullHandler())
@@ -47,16 +53,23 @@ def set_up_logging() -> None:
     is_first = os.environ.get("LOCAL_RANK", "0") == "0"
     package_logger.setLevel(logging.INFO if is_first else logging.WARNING)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    package_logger.addHandler(handler)
+    handler.setFormatter(logging.Formatter(f"{prefix}%(message)s"))
+    # The same handler for both: a server gives it the format of its log.
+    for logger in (package_logger, logging.getLogger(WARNINGS_LOGGER)):
+        logger.handlers = [handler]
 
 
 def log_to_file(path: Path) -> None:
-    """Also write the log to a file; a resumed run goes on in it."""
+    """Also write the log to a file; a resumed run goes on in it.
+
+    Warnings are in the file alone from then on: those of PyTorch, Lightning and the export to
+    ONNX, which are about each other's code, would tear the bar of the training to pieces.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
+    logging.getLogger(WARNINGS_LOGGER).handlers.clear()
 
 
 def arguments_for_fire(arguments: Sequence[str], commands: type) -> list[str]:
