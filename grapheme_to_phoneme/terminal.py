@@ -18,6 +18,9 @@ from grapheme_to_phoneme.errors import UserError
 #: fire splits chained commands at this argument; a lone "-", its default, is standard input.
 FIRE_SEPARATOR = "\x1f"
 
+#: What stands before a further line about an argument, in a docstring without its margin.
+CONTINUATION = "\n" + 8 * " "
+
 #: The logger that Python gives warnings to where it is told to log them.
 WARNINGS_LOGGER = "py.warnings"
 
@@ -85,11 +88,24 @@ def arguments_for_fire(arguments: Sequence[str], commands: type) -> list[str]:
     if "--" not in spelled and {"-h", "--help"}.intersection(spelled):
         # Commands take every flag, to refuse what they do not know, and would take this one.
         spelled = [*(text for text in spelled[:1] if not text.startswith("-")), "--", "--help"]
-        # Help would show how values are parsed as a command of its own.
-        for method in vars(commands).values():
-            getattr(method, "__dict__", {}).pop(FIRE_METADATA, None)
+        _tidy_help(commands)
     flags = [] if "--" in spelled else ["--"]
     return [*spelled, *flags, f"--separator={FIRE_SEPARATOR}"]
+
+
+def _tidy_help(commands: type) -> None:
+    """Let fire's help say of every command what its docstring says, and no more."""
+    for method in filter(inspect.isfunction, vars(commands).values()):
+        # How values are parsed would be shown as a command of its own.
+        vars(method).pop(FIRE_METADATA, None)
+        # Flags that are unknown are taken only to be refused; they would be shown as accepted.
+        signature = inspect.signature(method)
+        known = [
+            item for item in signature.parameters.values() if item.kind is not item.VAR_KEYWORD
+        ]
+        method.__signature__ = signature.replace(parameters=known)
+        # What goes on in a line with a colon would be taken for another flag.
+        method.__doc__ = inspect.getdoc(method).replace(CONTINUATION, " ")
 
 
 def _spell_out(arguments: Sequence[str], command: Callable) -> list[str]:

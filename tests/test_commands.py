@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -93,6 +94,10 @@ def test_every_command_has_help(name: str, flag: str, tmp_path: Path) -> None:
     documentation = inspect.getdoc(method)
     assert documentation.splitlines()[0] in shown
     described = documentation.partition("Args:")[2]
+    # Every description is there whole, whatever is in it.
+    for description in re.split(r"\n {4}\w+: ", described)[1:]:
+        assert " ".join(description.split()) in " ".join(shown.split())
+    assert "flags are accepted" not in shown.lower()
     for parameter in list(inspect.signature(method).parameters.values())[1:]:
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
             assert f"{parameter.name}:" in described
