@@ -500,6 +500,8 @@ class Commands:
     def config(self, *overrides: str, **unknown: str) -> None:
         """Print the configuration that a command would run with.
 
+        What `g2p train` chooses by the lexicon, such as the preset by its size, is not in it.
+
         Args:
             overrides: Hydra overrides.
         """
