@@ -14,4 +14,13 @@ def __getattr__(name: str) -> Any:
         from grapheme_to_phoneme.inference import pronouncer
 
         return getattr(pronouncer, name)
+    if name == "__version__":
+        from contextlib import suppress
+        from importlib.metadata import PackageNotFoundError, version
+
+        from grapheme_to_phoneme.constants import DISTRIBUTION_NAME
+
+        # The copy that a server's model brings along is not installed, and has none.
+        with suppress(PackageNotFoundError):
+            return version(DISTRIBUTION_NAME)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

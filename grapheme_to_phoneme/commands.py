@@ -4,55 +4,36 @@ Every command imports what it needs inside itself, so that help and prediction n
 PyTorch.
 """
 
-import inspect
 import logging
 import os
 import sys
-import time
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import fire
-from fire.decorators import FIRE_METADATA, SetParseFn
+from fire.decorators import SetParseFn
 
 from grapheme_to_phoneme.constants import (
     EXIT_ENTRIES_LEFT_OUT,
     EXIT_TRAININGS_FAILED,
     EXIT_UNKNOWN_CHARACTERS,
-    MODEL_FILENAME,
 )
-from grapheme_to_phoneme.errors import MissingDependencyError, UserError
+from grapheme_to_phoneme.errors import UserError, require
+from grapheme_to_phoneme.terminal import (
+    arguments_for_fire,
+    as_overrides,
+    check_arguments,
+    fail,
+    is_on,
+    log_to_file,
+    set_up_logging,
+)
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from grapheme_to_phoneme.inference.metadata import ModelMetadata
-
 LOGGER = logging.getLogger(__name__)
-
-#: fire splits chained commands at this argument; a lone "-", its default, is standard input.
-FIRE_SEPARATOR = "\x1f"
-
-#: The override of `train` that names a run to go on with.
-RESUME = "resume="
-
-#: Flags that take a whole number.
-NUMBERS = ("n_best", "beam_size", "threads", "port", "workers")
-
-#: Flags that need no value.
-SWITCHES = (
-    "filtered",
-    "multirun",
-    "open",
-    "resume",
-    "segment",
-    "show_alignment",
-    "show_arguments",
-    "show_source",
-)
 
 #: What `g2p serve` can run; each has a file of that name in configs/serve/.
 SERVERS = ("mlflow", "triton")
@@ -65,7 +46,7 @@ class Commands:
     """Grapheme-to-phoneme conversion: train on a lexicon, then pronounce unseen words.
 
     Settings are Hydra overrides, such as `g2p train data=lexicon data.train_path=my.tsv`;
-    `g2p config` prints them all.
+    `g2p config` prints them all. `g2p --version` prints the version.
     """
 
     @SetParseFn(str)
@@ -107,24 +88,17 @@ class Commands:
             multirun: train with every combination of values that overrides list, as in
                 data.language=ita,fra, and end with a table; needs no value.
         """
-        if _is_on("multirun", multirun):
+        if is_on("multirun", multirun):
             _train_all(overrides, unknown)
             return
-        resumed = [text for text in overrides if text.startswith(RESUME)]
-        if resumed:
-            from grapheme_to_phoneme.configuration import load_overrides
+        from grapheme_to_phoneme.runs import new_run_directory, resumed_run
 
-            run_directory = Path(resumed[-1].removeprefix(RESUME))
-            changes = [text for text in overrides if text not in resumed]
-            overrides = (*load_overrides(run_directory), *changes)
+        resumed, overrides = resumed_run(overrides)
         config = _compose("train", overrides, unknown)
-        _require("torch", "train")
-        if not resumed:
-            from grapheme_to_phoneme.runs import new_run_directory
-
-            run_directory = new_run_directory(config)
-        _log_to_file(run_directory / "train.log")
-        if not resumed:
+        require("torch", "train")
+        run_directory = resumed or new_run_directory(config)
+        log_to_file(run_directory / "train.log")
+        if resumed is None:
             from grapheme_to_phoneme.presets import automatic_overrides
 
             overrides = (*automatic_overrides(config, overrides), *overrides)
@@ -132,8 +106,6 @@ class Commands:
         # It takes seconds, which nobody should wait to be told of a mistake in the lexicon.
         from grapheme_to_phoneme import workflows
 
-        # Lightning gave itself a terminal handler when it was imported.
-        logging.getLogger("lightning").handlers.clear()
         workflows.train(config, overrides, run_directory)
 
     @SetParseFn(str)
@@ -146,7 +118,7 @@ class Commands:
             checkpoint: another checkpoint of that run.
         """
         directory, config = _run_and_config("export", run, overrides, unknown)
-        _require("torch", "train")
+        require("torch", "train")
         from grapheme_to_phoneme import workflows
 
         workflows.export(config, directory, Path(checkpoint) if checkpoint else None)
@@ -172,12 +144,12 @@ class Commands:
                 value, no TensorRT and no GPU.
         """
         given = {"core": core, "engine": engine, "show_arguments": show_arguments}
-        overrides = (*overrides, *_as_overrides("tensorrt", given))
+        overrides = (*overrides, *as_overrides("tensorrt", given))
         if core:
             config = _compose("export-tensorrt", overrides, unknown)
         else:
             directory, config = _run_and_config("export-tensorrt", run, overrides, unknown)
-        _require("torch", "train")
+        require("torch", "train")
         from grapheme_to_phoneme.packaging import tensorrt_export
 
         path = Path(core) if core else tensorrt_export.core_of(directory, config)
@@ -210,19 +182,11 @@ class Commands:
             model: a model file, the folder of a package, or an address in MLflow, such as
                 models:/NAME/1; by default the newest trained model.
         """
-        flags = _as_overrides("serve", {"model": model})
+        flags = as_overrides("serve", {"model": model})
         config = _compose("export-triton", ("serve=triton", *overrides), unknown, flags=flags)
-        from grapheme_to_phoneme.packaging.triton_repository import export_repository, find_plan
-        from grapheme_to_phoneme.serving import triton_engine
+        from grapheme_to_phoneme.packaging.triton_repository import export_model
 
-        settings = config.serve
-        with _available_model(config, settings.model) as path:
-            plan = find_plan(path, settings)
-            backend = settings.backend
-            if backend == "auto":
-                engine = triton_engine.choose_engine(settings)
-                backend = triton_engine.choose_backend(settings, engine, plan is not None)
-            export_repository(path, settings, backend, plan)
+        export_model(config)
 
     @SetParseFn(str)
     def register(
@@ -243,7 +207,7 @@ class Commands:
             config = _compose("register", overrides, unknown)
         else:
             directory, config = _run_and_config("register", run, overrides, unknown)
-        _require("mlflow", "tracking")
+        require("mlflow", "tracking")
         from grapheme_to_phoneme.packaging import mlflow_model
 
         if model:
@@ -265,7 +229,7 @@ class Commands:
             model: a model file, the folder of a package, or an address in MLflow, such as
                 models:/NAME/1; by default the newest trained model.
         """
-        flags = _as_overrides("serve", {"model": model})
+        flags = as_overrides("serve", {"model": model})
         if server not in SERVERS:
             _compose("serve", [], unknown)
             commands = " or ".join(f"g2p serve {name}" for name in SERVERS)
@@ -296,50 +260,13 @@ class Commands:
             language: what language the data is in, for a model of several and data of one.
         """
         given = {"model": model, "part": part, "lexicon": lexicon, "language": language}
-        flags = _as_overrides("evaluate", given)
+        flags = as_overrides("evaluate", given)
         config = _compose("evaluate", overrides, unknown, flags=flags)
-        from grapheme_to_phoneme.inference.pronouncer import Pronouncer
-        from grapheme_to_phoneme.training import evaluation
-        from grapheme_to_phoneme.training.metrics import measure_reliability
+        from grapheme_to_phoneme.evaluation import evaluate
+        from grapheme_to_phoneme.runs import model_path
 
-        settings = config.evaluate
-        path = _model_path(config, settings.model)
-        # A word that is looked up tells nothing of the model.
-        pronouncer = Pronouncer(
-            path,
-            threads=config.infer.threads,
-            use_lexicon=False,
-            language=settings.language,
-        )
-        references, hashes = _references(config, pronouncer.metadata)
-        started = time.perf_counter()
-        answers = pronouncer.pronounce(references, beam_size=settings.beam_size)
-        seconds = time.perf_counter() - started
-        score = evaluation.score_answers(answers, references)
-        groups = languages = evaluation.score_languages(answers, references, pronouncer.metadata)
-        if settings.groups:
-            named = evaluation.read_groups(Path(settings.groups), pronouncer.normalization.apply)
-            groups = {**languages, **evaluation.score_groups(answers, references, named)}
-        name = f"lexicon-{Path(settings.lexicon).stem}" if settings.lexicon else settings.part
-        speed = f"{len(answers):,} words in {seconds:.2f} s, {len(answers) / seconds:,.0f} words/s"
-        sys.stdout.write(f"{name}, {path}\n{evaluation.format_table(score, groups)}\n{speed}\n")
-        if languages:
-            wer, per = evaluation.mean_rates(languages.values())
-            sys.stdout.write(f"mean of the languages: WER {wer:.2f} %, PER {per:.2f} %\n")
-        ece = measure_reliability(score.confidences).ece
-        sys.stdout.write(f"the probabilities are off by {ece:.2f} points on average (ECE)\n")
-        target = path.parent / f"evaluation-{name}.yaml"
-        facts = {"part": name, "sha256": hashes, "git_commit": pronouncer.metadata.git_commit}
-        if settings.n_best > 1:
-            several = pronouncer.pronounce(
-                references, n_best=settings.n_best, beam_size=2 * settings.n_best
-            )
-            oracle = evaluation.oracle_wer(several, references)
-            facts[f"oracle_wer_{settings.n_best}"] = round(oracle, 4)
-            sys.stdout.write(
-                f"no right one among the {settings.n_best} best: {oracle:.2f} % of the words\n"
-            )
-        evaluation.write_score(score, facts, target, groups)
+        path = model_path(config, config.evaluate.model)
+        target = evaluate(config, overrides, path, sys.stdout.write)
         LOGGER.info("written to %s", target)
 
     @SetParseFn(str)
@@ -407,11 +334,16 @@ class Commands:
             "workers": workers,
             "engine": engine,
         }
-        flags = _as_overrides("infer", given)
-        config = _compose("infer", overrides.split(), unknown, "prediction", flags)
-        status = _infer(config, words)
-        if status:
-            raise SystemExit(status)
+        flags = as_overrides("infer", given)
+        settings = overrides.split()
+        config = _compose("infer", settings, unknown, "prediction", flags)
+        from grapheme_to_phoneme.bulk.job import pronounce
+
+        report = pronounce(config, settings, words)
+        for remark in report.remarks():
+            LOGGER.warning("%s", remark)
+        if report.unknown_count:
+            raise SystemExit(EXIT_UNKNOWN_CHARACTERS)
 
     @SetParseFn(str)
     def languages(self, *wanted: str, filtered: str = "", **unknown: str) -> None:
@@ -421,7 +353,7 @@ class Commands:
             wanted: codes, names or beginnings of names; by default all languages.
             filtered: also list WikiPron's filtered files; needs no value.
         """
-        with_filtered = _is_on("filtered", filtered)
+        with_filtered = is_on("filtered", filtered)
         _compose("languages", [], unknown, "prediction")
         from grapheme_to_phoneme.lexicon.catalogues import list_lexicons
 
@@ -466,7 +398,7 @@ class Commands:
             "segment": segment,
             "language": language,
         }
-        flags = _as_overrides("convert", given)
+        flags = as_overrides("convert", given)
         command = "convert-lexicon"
         config = _compose(command, overrides.split(), unknown, "conversion", flags)
         if len(paths) != 2:
@@ -502,11 +434,35 @@ class Commands:
             overrides: Hydra overrides, such as review.folds=5 or data.format=mfa.
             output: the folder for the list, review.tsv and review.html; by default reviews/NAME.
         """
-        flags = _as_overrides("review", {"output": output})
+        flags = as_overrides("review", {"output": output})
         if not lexicon or "=" in lexicon:
             _compose("review-lexicon", (*filter(None, [lexicon]), *overrides), unknown)
             raise UserError("say which lexicon to review: g2p review-lexicon FILE")
-        _review(lexicon, overrides, unknown, flags)
+        given = (
+            "data=lexicon",
+            *as_overrides("data", {"train_path": lexicon}),
+            # A review leaves files of its own, and the bars of several folds would share a line.
+            "logger=none",
+            "callbacks.progress_refresh_rate=0",
+            # What the command line says wins.
+            *overrides,
+        )
+        config = _compose("review-lexicon", given, unknown, flags=flags)
+        require("torch", "train")
+        from grapheme_to_phoneme.lexicon.direction import refuse_reverse
+        from grapheme_to_phoneme.presets import automatic_overrides
+
+        refuse_reverse(config.direction, "review-lexicon judges pronunciations")
+        preset = automatic_overrides(config, given, config.review.preset)
+        config = _compose("review-lexicon", (*preset, *given), unknown, flags=flags)
+        # A lexicon that cannot be read is refused before seconds pass with PyTorch's import.
+        from grapheme_to_phoneme.review import folds, report
+
+        path = Path(lexicon)
+        target = Path(config.review.output or Path(config.paths.root) / "reviews" / path.stem)
+        judgements = folds.review(path, config, target)
+        for written in report.write_review(target, path.name, judgements, config.review.listed):
+            LOGGER.info("wrote %s", written)
 
     @SetParseFn(str)
     def demo(
@@ -528,12 +484,23 @@ class Commands:
             open: open the browser; needs no value.
         """
         given = {"model": model, "port": port, "output": output, "open": open}
-        flags = _as_overrides("demo", given)
-        _demo(_compose("demo", overrides, unknown, flags=flags))
+        flags = as_overrides("demo", given)
+        config = _compose("demo", overrides, unknown, flags=flags)
+        from grapheme_to_phoneme.demo import server, site
+        from grapheme_to_phoneme.runs import model_path
+
+        settings = config.demo
+        files = site.prepare_site(model_path(config, settings.model), settings)
+        if settings.output is None:
+            server.serve(files, settings.host, settings.port, settings.open)
+        else:
+            site.write_site(files, Path(settings.output))
 
     @SetParseFn(str)
     def config(self, *overrides: str, **unknown: str) -> None:
         """Print the configuration that a command would run with.
+
+        What `g2p train` chooses by the lexicon, such as the preset by its size, is not in it.
 
         Args:
             overrides: Hydra overrides.
@@ -545,16 +512,12 @@ class Commands:
 
 
 def _train_all(overrides: tuple[str, ...], unknown: dict[str, str]) -> None:
-    _check_arguments("train", overrides, unknown)
-    _require("torch", "train")
-    if any(text.startswith(RESUME) for text in overrides):
-        raise UserError("--multirun goes on by itself: say multirun.dir=DIR of the earlier one")
+    check_arguments("train", overrides, unknown)
+    require("torch", "train")
     from grapheme_to_phoneme import multirun
 
     results, directory = multirun.run_all(overrides)
-    table = "".join(f"{line}\n" for line in multirun.format_results(results))
-    (directory / multirun.TABLE_NAME).write_text(table, encoding="utf-8")
-    sys.stdout.write(table)
+    sys.stdout.write(multirun.write_table(results, directory))
     failed = [result for result in results if result.failure]
     if failed:
         LOGGER.warning(
@@ -576,7 +539,7 @@ def _compose(
     """Compose the configuration; refuse what the command does not understand before any work."""
     from grapheme_to_phoneme.configuration import compose_config
 
-    _check_arguments(command, overrides, unknown)
+    check_arguments(command, overrides, unknown)
     config = compose_config(list(overrides), root, list(flags))
     if command != "config" and "data" in config:
         from grapheme_to_phoneme.lexicon.catalogues import locate
@@ -586,351 +549,55 @@ def _compose(
     return config
 
 
-def _check_arguments(command: str, overrides: Iterable[str], unknown: dict[str, str]) -> None:
-    if unknown:
-        flags = ", ".join("--" + name.replace("_", "-") for name in unknown)
-        raise UserError(f"{command} does not know {flags}: see `g2p {command} --help`")
-    for text in overrides:
-        if "=" not in text:
-            raise UserError(
-                f"'{text}' is no setting: write group=choice or key=value, see `g2p config`"
-            )
-
-
 def _run_and_config(
     command: str, run: str, overrides: Iterable[str], unknown: dict[str, str]
 ) -> tuple[Path, "DictConfig"]:
     """Return a run's directory, the newest if none is named, and its configuration."""
     from grapheme_to_phoneme.configuration import load_overrides
+    from grapheme_to_phoneme.runs import newest_run
 
     directory = Path(run)
     if not run:
-        directory = _newest(_compose(command, [], unknown), "checkpoints").parent
-        LOGGER.info("run: %s (the newest)", directory)
+        directory = newest_run(_compose(command, [], unknown))
     return directory, _compose(command, (*load_overrides(directory), *overrides), unknown)
 
 
-def _as_overrides(group: str, values: dict[str, str]) -> list[str]:
-    """Turn the flags that were given into Hydra overrides, quoted as Hydra wants it."""
-    from grapheme_to_phoneme.configuration import quoted
-
-    overrides = []
-    for name, value in values.items():
-        if value:
-            flag = "--" + name.replace("_", "-")
-            if name in NUMBERS and not value.isdecimal():
-                raise UserError(f"{flag} takes a whole number, not '{value}'")
-            if name in SWITCHES and value.lower() not in ("true", "false"):
-                raise UserError(f"{flag} takes no value, or true or false, not '{value}'")
-            if name not in (*NUMBERS, *SWITCHES):
-                # A text stays one, also where it looks like a number.
-                value = quoted(value)
-            overrides.append(f"{group}.{name}={value}")
-    return overrides
-
-
-def _is_on(name: str, value: str) -> bool:
-    """Return whether a flag that needs no value was given."""
-    _as_overrides("", {name: value})
-    return value.lower() == "true"
-
-
-def _require(module: str, extra: str) -> None:
-    from importlib.util import find_spec
-
-    if find_spec(module) is None:
-        raise MissingDependencyError(
-            f"this command needs {module}: pip install 'grapheme-to-phoneme[{extra}]'"
-        )
-
-
-def _newest(config: "DictConfig", name: str) -> Path:
-    """Return the file or folder of that name in the run that was changed last."""
-    found = Path(config.paths.runs_dir).glob(f"*/{name}")
-    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
-    if newest is None:
-        raise UserError(
-            f"there is no trained model in {config.paths.runs_dir}: "
-            "train one with `g2p train experiment=quick`, or say --model FILE"
-        )
-    return newest
-
-
-def _model_path(config: "DictConfig", given: str | None) -> Path:
-    if given is not None:
-        return Path(given)
-    path = _newest(config, MODEL_FILENAME)
-    LOGGER.info("model: %s (the newest)", path)
-    return path
-
-
-@contextmanager
-def _available_model(config: "DictConfig", given: str | None) -> Iterator[Path]:
-    """Give the model to use; one that is in MLflow is here only until it is loaded."""
-    from grapheme_to_phoneme.packaging.model_address import fetched_model, is_model_address
-
-    if is_model_address(given):
-        _require("mlflow", "tracking")
-        with fetched_model(given, config.logger) as path:
-            yield path
-    else:
-        yield _model_path(config, given)
-
-
-def _references(
-    config: "DictConfig", metadata: "ModelMetadata"
-) -> tuple[dict[str, list[tuple[str, ...]]], str]:
-    """Return the accepted pronunciations to score a model on, and the hash of their entries.
-
-    Words of several languages have the tags of ``metadata`` in front. Of a model that spells
-    they are the accepted spellings, by what it reads.
-    """
-    from grapheme_to_phoneme.lexicon.data import load_data, load_part
-    from grapheme_to_phoneme.lexicon.direction import recode, reverse
-    from grapheme_to_phoneme.lexicon.entries import group_by_spelling
-    from grapheme_to_phoneme.lexicon.splitting import split_sha256
-
-    settings = config.evaluate
-    config.direction = metadata.direction
-    has_tags = False
-    if settings.lexicon is not None:
-        config.data.format = "auto"
-        entries = load_part(config, Path(settings.lexicon))
-        if metadata.spells:
-            entries = reverse(entries, metadata.normalization)
-    else:
-        data = load_data(config)
-        parts = {"train": data.train, "dev": data.dev, "test": data.test}
-        if parts.get(settings.part) is None:
-            raise UserError(f"there is no part '{settings.part}': choose train, dev or test")
-        entries = parts[settings.part]
-        has_tags = bool(data.languages)
-        if has_tags:
-            from grapheme_to_phoneme.lexicon.multilingual import retag_entries
-
-            if settings.language is not None:
-                raise UserError(
-                    "--language is for data of one language: data.languages=[CODE] and "
-                    "data.lexicons choose among several"
-                )
-            entries = retag_entries(entries, data.languages, metadata)
-        elif metadata.spells:
-            entries = recode(entries, data.normalization, metadata.normalization)
-    if settings.language is None and not has_tags:
-        metadata.require_one_language("--language")
-    return group_by_spelling(entries), split_sha256(entries)
-
-
-def _infer(config: "DictConfig", words: tuple[str, ...]) -> int:
-    from grapheme_to_phoneme.bulk import job
-    from grapheme_to_phoneme.inference import word_lists
-
-    settings = config.infer
-    if words and settings.input is not None:
-        raise UserError("give words or --input, not both")
-    if not words and settings.input is None:
-        if sys.stdin.isatty():
-            raise UserError("give words, or --input FILE with a word a line: g2p infer tensor")
-        settings.input = word_lists.STANDARD_STREAM
-    if settings.model is not None and settings.server is not None:
-        raise UserError("give --model or --server, not both")
-    if settings.engine == "ray":
-        _require("ray", "ray")
-    if settings.input not in (None, word_lists.STANDARD_STREAM):
-        _fetch_example(settings.input)
-    is_remote = settings.server is not None
-    with nullcontext() if is_remote else _available_model(config, settings.model) as model:
-        if words:
-            report = job.pronounce_words(settings, model, words)
-        else:
-            report = job.pronounce_list(settings, model)
-    for word, characters in report.unknown:
-        LOGGER.warning(
-            "'%s': the model does not know %s",
-            word_lists.printable(word),
-            ", ".join(word_lists.describe_character(character) for character in characters),
-        )
-    if report.unknown_count > len(report.unknown):
-        LOGGER.warning("%d more such words", report.unknown_count - len(report.unknown))
-    return EXIT_UNKNOWN_CHARACTERS if report.unknown_count else 0
-
-
 def _serve_mlflow(config: "DictConfig") -> None:
-    _require("mlflow", "tracking")
+    require("mlflow", "tracking")
     from grapheme_to_phoneme.packaging.model_address import is_model_address
+    from grapheme_to_phoneme.runs import model_path
     from grapheme_to_phoneme.serving import mlflow_server
 
     given = config.serve.model
-    mlflow_server.serve(config, given if is_model_address(given) else _model_path(config, given))
+    mlflow_server.serve(config, given if is_model_address(given) else model_path(config, given))
 
 
 def _serve_triton(config: "DictConfig") -> None:
-    from grapheme_to_phoneme.packaging.triton_repository import export_repository, find_plan
+    from grapheme_to_phoneme.packaging.triton_repository import export_model
     from grapheme_to_phoneme.serving import server_log, triton_engine, triton_server
 
     settings = config.serve
     server_log.use_format(settings.log_format)
     engine = triton_engine.choose_engine(settings)
-    with _available_model(config, settings.model) as path:
-        plan = find_plan(path, settings)
-        backend = triton_engine.choose_backend(settings, engine, plan is not None)
-        repository = export_repository(path, settings, backend, plan)
+    repository = export_model(config, engine)
     triton_server.serve(settings, repository.models, engine)
-
-
-def _review(
-    lexicon: str, overrides: tuple[str, ...], unknown: dict[str, str], flags: list[str]
-) -> None:
-    given = (
-        "data=lexicon",
-        *_as_overrides("data", {"train_path": lexicon}),
-        # A review leaves files of its own, and the bars of several folds would share one line.
-        "logger=none",
-        "callbacks.progress_refresh_rate=0",
-        # What the command line says wins.
-        *overrides,
-    )
-    config = _compose("review-lexicon", given, unknown, flags=flags)
-    _require("torch", "train")
-    from grapheme_to_phoneme.lexicon.direction import is_reverse
-    from grapheme_to_phoneme.presets import automatic_overrides
-
-    if is_reverse(config.direction):
-        raise UserError("review-lexicon judges pronunciations: leave direction= out")
-    # A lexicon that cannot be read is refused before seconds pass with PyTorch's import.
-    preset = automatic_overrides(config, given, config.review.preset)
-    from grapheme_to_phoneme.review import folds, report
-
-    config = _compose("review-lexicon", (*preset, *given), unknown, flags=flags)
-    path = Path(lexicon)
-    target = Path(config.review.output or Path(config.paths.root) / "reviews" / path.stem)
-    judgements = folds.review(path, config, target)
-    report.write_table(target / report.TABLE_NAME, judgements)
-    report.write_page(target / report.PAGE_NAME, path.name, judgements, config.review.listed)
-    for name in (report.TABLE_NAME, report.PAGE_NAME):
-        LOGGER.info("wrote %s", target / name)
-
-
-def _demo(config: "DictConfig") -> None:
-    import webbrowser
-
-    from grapheme_to_phoneme.demo import server, site
-    from grapheme_to_phoneme.demo.runtime import ensure_runtime
-    from grapheme_to_phoneme.inference.package import lexicon_file, model_file
-    from grapheme_to_phoneme.inference.pronouncer import Pronouncer
-
-    settings = config.demo
-    path = _model_path(config, settings.model)
-    # The browser would refuse it as well, but later.
-    metadata = Pronouncer(path, threads=1).metadata
-    metadata.require_pronunciations("demo")
-    if metadata.languages:
-        raise UserError("the page shows models of one language, and this one knows several")
-    if lexicon_file(path) is not None:
-        LOGGER.info("the page asks the model alone: the package's lexicon stays out")
-    package = path if path.is_dir() else None
-    files = site.site_files(model_file(path), ensure_runtime(settings.runtime), package)
-    if settings.output is not None:
-        target = Path(settings.output)
-        site.write_site(files, target)
-        LOGGER.info("wrote the page into %s: any file server can serve it", target)
-        return
-
-    def announce(url: str) -> None:
-        LOGGER.info("the page is at %s; Ctrl-C ends it", url)
-        if settings.open:
-            webbrowser.open(url)
-
-    server.serve(files, settings.host, settings.port, announce)
-
-
-def _fetch_example(source: str) -> None:
-    """Make the example word list where that is what is asked for and not there yet."""
-    if Path(source).exists():
-        return
-    from grapheme_to_phoneme.configuration import compose_config
-    from grapheme_to_phoneme.lexicon.preprocessing import ensure_example
-
-    config = compose_config([])
-    if Path(source) == Path(config.preprocessing.example.words_path):
-        ensure_example(config)
-
-
-def _log_to_file(path: Path) -> None:
-    """Also write the log to a file; a resumed run goes on in it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.getLogger().addHandler(handler)
-
-
-def _set_up_logging() -> None:
-    """Send the package's own messages to the terminal.
-
-    What libraries tell their developers goes to a run's log file alone; the handler of the
-    root logger keeps them, Lightning for one, from adding terminal handlers of their own.
-    """
-    logging.captureWarnings(True)
-    logging.getLogger().addHandler(logging.NullHandler())
-    package_logger = logging.getLogger("grapheme_to_phoneme")
-    # The further processes of a distributed training would say everything once more.
-    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
-    package_logger.setLevel(logging.INFO if is_first else logging.WARNING)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    package_logger.addHandler(handler)
-
-
-def _spell_out(arguments: list[str]) -> list[str]:
-    """Write flags in the one way that fire understands as we do.
-
-    Short flags, which its help offers where a letter is unique, become the long ones: fire
-    itself would give them to the parameter that collects unknown flags. Flags that need no
-    value get one: fire would take the next word for it.
-    """
-    command = getattr(Commands, arguments[0].replace("-", "_"), None) if arguments else None
-    if command is None:
-        return arguments
-    parameters = inspect.signature(command).parameters.values()
-    names = [item.name for item in parameters if item.kind is inspect.Parameter.KEYWORD_ONLY]
-    initials = Counter(name[0] for name in names)
-    flags = {f"-{name[0]}": f"--{name}" for name in names if initials[name[0]] == 1}
-    spelled = []
-    for argument in arguments:
-        flag, equals, value = argument.partition("=")
-        flag = flags.get(flag, flag)
-        if not equals and flag.startswith("-"):
-            if flag.lstrip("-").replace("-", "_") in SWITCHES:
-                equals, value = "=", "true"
-        spelled.append(flag + equals + value)
-    return spelled
-
-
-def _fail(message: str, status: int) -> NoReturn:
-    sys.stderr.write(f"g2p: error: {message}\n")
-    raise SystemExit(status)
 
 
 def main() -> None:
     """Run the command line and exit with its status."""
-    _set_up_logging()
-    arguments = _spell_out(sys.argv[1:])
-    if "--" not in arguments and {"-h", "--help"}.intersection(arguments):
-        # Commands take every flag, to refuse what they do not know, and would take this one.
-        arguments = [*(name for name in arguments[:1] if not name.startswith("-")), "--", "--help"]
-        # Help would show how values are parsed as a command of its own.
-        for command in vars(Commands).values():
-            getattr(command, "__dict__", {}).pop(FIRE_METADATA, None)
-    flags = [] if "--" in arguments else ["--"]
+    if sys.argv[1:] == ["--version"]:
+        from grapheme_to_phoneme import __version__
+
+        sys.stdout.write(f"g2p {__version__}\n")
+        return
+    set_up_logging()
     try:
-        fire.Fire(
-            Commands(), command=[*arguments, *flags, f"--separator={FIRE_SEPARATOR}"], name="g2p"
-        )
+        fire.Fire(Commands(), command=arguments_for_fire(sys.argv[1:], Commands), name="g2p")
         sys.stdout.flush()
     except UserError as error:
-        _fail(str(error), error.exit_status)
+        fail(str(error), error.exit_status)
     except KeyboardInterrupt:
-        _fail("interrupted", EXIT_INTERRUPTED)
+        fail("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader, `head` for one, has what it wants. Python flushes once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,6 +1,6 @@
 """Composes the Hydra configuration: one place that knows where the YAML files are."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,6 +79,11 @@ def explained() -> Iterator[None]:
         further = " ".join(line for line in lines[1:] if not line.startswith("See "))
         explanation = "; ".join(filter(None, (*lines[:1], further))) or type(error).__name__
         raise UserError(f"configuration: {explanation}") from error
+
+
+def named_keys(overrides: Iterable[str]) -> set[str]:
+    """Return the groups and keys that overrides are about, such as ``data.format``."""
+    return {text.partition("=")[0].lstrip("+~") for text in overrides}
 
 
 def quoted(text: str) -> str:

@@ -1,5 +1,9 @@
 """Errors that a user can cause and mend; everything else is a bug and keeps its traceback."""
 
+from importlib.util import find_spec
+
+from grapheme_to_phoneme.constants import DISTRIBUTION_NAME
+
 
 class UserError(Exception):
     """A mistake in the input, the configuration or the surroundings.
@@ -15,3 +19,19 @@ class MissingDependencyError(UserError):
     """An optional package, a device or a server that the command needs is not there."""
 
     exit_status = 3
+
+
+def require(module: str, extra: str) -> None:
+    """Refuse to go on without an optional package.
+
+    Args:
+        module: what is imported of it.
+        extra: the extra of this package that brings it.
+
+    Raises:
+        MissingDependencyError: if it is not installed.
+    """
+    if find_spec(module) is None:
+        raise MissingDependencyError(
+            f"this command needs {module}: pip install '{DISTRIBUTION_NAME}[{extra}]'"
+        )

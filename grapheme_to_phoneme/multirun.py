@@ -33,6 +33,7 @@ from grapheme_to_phoneme.configuration import (
 )
 from grapheme_to_phoneme.constants import DISTRIBUTION_NAME, MODEL_FILENAME, SCORE_FILENAME
 from grapheme_to_phoneme.errors import MissingDependencyError, UserError
+from grapheme_to_phoneme.runs import RESUME
 
 LOGGER = logging.getLogger(__name__)
 
@@ -108,10 +109,12 @@ def run_all(overrides: Sequence[str]) -> tuple[list[Result], Path]:
         How each training ended, in the order of the values, and the folder of them all.
 
     Raises:
-        UserError: if no values are listed, if an override or the launcher does not exist, or if
-            the folder holds runs with other settings.
+        UserError: if no values are listed, if an override or the launcher does not exist, if
+            the folder holds runs with other settings, or if a run is named to go on with.
         MissingDependencyError: if the launcher's package is not installed.
     """
+    if any(text.startswith(RESUME) for text in overrides):
+        raise UserError("--multirun goes on by itself: say multirun.dir=DIR of the earlier one")
     own = [text for text in overrides if text.lstrip("+~").startswith(HYDRA_PREFIXES)]
     # How trainings are launched is no setting of theirs.
     ours = [text for text in overrides if text.startswith(OWN_PREFIXES)]
@@ -318,6 +321,13 @@ def read_result(name: str, directory: Path) -> Result:
         return Result(name, str(directory), failure, seconds=seconds)
     score = OmegaConf.load(directory / SCORE_FILENAME)
     return Result(name, str(directory), "", score.words, score.wer, score.per, seconds)
+
+
+def write_table(results: Sequence[Result], directory: Path) -> str:
+    """Write the results into the folder of them all, and return the table."""
+    table = "".join(f"{line}\n" for line in format_results(results))
+    (directory / TABLE_NAME).write_text(table, encoding="utf-8")
+    return table
 
 
 def format_results(results: Sequence[Result]) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from omegaconf import DictConfig
 
+from grapheme_to_phoneme.configuration import named_keys
 from grapheme_to_phoneme.lexicon.data import training_spellings
 from grapheme_to_phoneme.lexicon.multilingual import (
     SEVERAL_LANGUAGES,
@@ -43,7 +44,7 @@ def automatic_overrides(
     Raises:
         UserError: if the lexicon cannot be read.
     """
-    named = {text.partition("=")[0].lstrip("+") for text in overrides}
+    named = named_keys(overrides)
     spellings = training_spellings(config)
     chosen = []
     if PRESET not in named:

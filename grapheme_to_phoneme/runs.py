@@ -1,13 +1,21 @@
-"""The directories of runs; without PyTorch, so that a training begins by reading its lexicon."""
+"""The directories of runs, found or made; without PyTorch, for which no command should wait."""
 
+import logging
 import os
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from grapheme_to_phoneme.constants import CHECKPOINT_DIRECTORY
+from grapheme_to_phoneme.configuration import load_overrides
+from grapheme_to_phoneme.constants import CHECKPOINT_DIRECTORY, MODEL_FILENAME
 from grapheme_to_phoneme.errors import UserError
+
+LOGGER = logging.getLogger(__name__)
+
+#: The override of ``g2p train`` that names a run to go on with.
+RESUME = "resume="
 
 #: Tells the processes of a distributed training where the first one writes.
 RUN_DIRECTORY_VARIABLE = "G2P_RUN_DIRECTORY"
@@ -40,3 +48,56 @@ def _choose_run_directory(config: DictConfig) -> Path:
             "or choose another paths.run_dir"
         )
     return directory
+
+
+def resumed_run(overrides: Sequence[str]) -> tuple[Path | None, tuple[str, ...]]:
+    """Return the run to go on with, None for a new one, and what to train it with.
+
+    Args:
+        overrides: the command line's; those other than ``resume=DIR`` change the run's own.
+
+    Raises:
+        UserError: if there is no such run.
+    """
+    named = [text for text in overrides if text.startswith(RESUME)]
+    if not named:
+        return None, tuple(overrides)
+    directory = Path(named[-1].removeprefix(RESUME))
+    changes = [text for text in overrides if text not in named]
+    return directory, (*load_overrides(directory), *changes)
+
+
+def newest_run(config: DictConfig) -> Path:
+    """Return the run with a checkpoint that was changed last, and tell of it.
+
+    Raises:
+        UserError: if there is none in ``paths.runs_dir``.
+    """
+    directory = _newest(config, CHECKPOINT_DIRECTORY).parent
+    LOGGER.info("run: %s (the newest)", directory)
+    return directory
+
+
+def model_path(config: DictConfig, given: str | None) -> Path:
+    """Return the model that is named, or else the newest trained one, and tell of that.
+
+    Raises:
+        UserError: if there is none in ``paths.runs_dir``.
+    """
+    if given is not None:
+        return Path(given)
+    path = _newest(config, MODEL_FILENAME)
+    LOGGER.info("model: %s (the newest)", path)
+    return path
+
+
+def _newest(config: DictConfig, name: str) -> Path:
+    """Return the file or folder of that name in the run that was changed last."""
+    found = Path(config.paths.runs_dir).glob(f"*/{name}")
+    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    if newest is None:
+        raise UserError(
+            f"there is no trained model in {config.paths.runs_dir}: "
+            "train one with `g2p train experiment=quick`, or say --model FILE"
+        )
+    return newest

@@ -27,7 +27,6 @@ from grapheme_to_phoneme.training.callbacks import (
 )
 from grapheme_to_phoneme.training.data_module import LexiconDataModule, choose_repetitions
 from grapheme_to_phoneme.training.distillation import teach
-from grapheme_to_phoneme.training.evaluation import format_table, write_score
 from grapheme_to_phoneme.training.imagination import imagine
 from grapheme_to_phoneme.training.lessons import Lessons
 from grapheme_to_phoneme.training.lightning_module import OptimizerSettings, PronunciationModule
@@ -41,6 +40,7 @@ from grapheme_to_phoneme.training.plots import (
     read_metrics,
 )
 from grapheme_to_phoneme.training.preparation import PreparedData, prepare
+from grapheme_to_phoneme.training.scoring import format_table, write_score
 from grapheme_to_phoneme.training.tracking import TrackingLogger, build_loggers, git_state
 from grapheme_to_phoneme.training.transfer import transfer
 
@@ -70,6 +70,8 @@ def train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> 
     Raises:
         UserError: if the data or the configuration does not allow a training.
     """
+    # Lightning gave itself a terminal handler when it was imported.
+    logging.getLogger("lightning").handlers.clear()
     start = load_start(config, overrides)
     save_config(config, overrides, run_directory)
     # The log's first line, from which its learning curve counts the seconds.

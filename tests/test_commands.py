@@ -2,10 +2,12 @@
 
 import inspect
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import yaml
 from grapheme_to_phoneme import Pronouncer
 from grapheme_to_phoneme.commands import Commands
 from grapheme_to_phoneme.constants import EXIT_UNKNOWN_CHARACTERS
-from tests.conftest import G2P, TinyRun, g2p_environment, run_g2p
+from tests.conftest import G2P, REPOSITORY, TinyRun, g2p_environment, run_g2p
 
 COMMANDS = sorted(name for name in vars(Commands) if not name.startswith("_"))
 
@@ -92,6 +94,10 @@ def test_every_command_has_help(name: str, flag: str, tmp_path: Path) -> None:
     documentation = inspect.getdoc(method)
     assert documentation.splitlines()[0] in shown
     described = documentation.partition("Args:")[2]
+    # Every description is there whole, whatever is in it.
+    for description in re.split(r"\n {4}\w+: ", described)[1:]:
+        assert " ".join(description.split()) in " ".join(shown.split())
+    assert "flags are accepted" not in shown.lower()
     for parameter in list(inspect.signature(method).parameters.values())[1:]:
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
             assert f"{parameter.name}:" in described
@@ -112,6 +118,13 @@ def test_help_shows_commands_alone() -> None:
 def test_nothing_at_all() -> None:
     completed = run_g2p()
     assert b"infer" in completed.stdout + completed.stderr
+
+
+def test_version() -> None:
+    completed = run_g2p("--version")
+    assert (completed.returncode, completed.stderr) == (0, b"")
+    pyproject = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    assert completed.stdout.decode() == f"g2p {pyproject['project']['version']}\n"
 
 
 # What is not understood
@@ -536,6 +549,14 @@ def test_missing_input(tiny_run: TinyRun, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_example_comes_from_the_storage_that_is_named(tiny_run: TinyRun, tmp_path: Path) -> None:
+    flags = ("--model", tiny_run.model, "--overrides", "storage=s3 paths.data_dir=mine")
+    completed = run_g2p("infer", *flags, "--input", "mine/example/words.txt", cwd=tmp_path)
+    check_refused(completed, "storage=s3 needs an address", "storage.remote.url=")
+    # Who does not ask for it needs no storage.
+    assert run_g2p("infer", *flags, "stone", cwd=tmp_path).returncode == 0
+
+
 def test_output_that_cannot_be_written(tiny_run: TinyRun, tmp_path: Path) -> None:
     target = tmp_path / "missing" / "out.tsv"
     completed = run_g2p("infer", "--model", tiny_run.model, "--output", target, "stone")
@@ -594,6 +615,30 @@ def test_evaluation_on_a_lexicon(tiny_run: TinyRun, tmp_path: Path) -> None:
     # Neither one phone for six letters nor a letter that the model does not know is among five.
     assert written["oracle_wer_5"] == 66.6667
     assert written["git_commit"] == Pronouncer(model).metadata.git_commit
+
+
+@pytest.mark.parametrize(
+    ("overrides", "phones"),
+    [
+        ((), 9),
+        (("data=lexicon",), 9),
+        (("data.format=kaldi",), 13),
+        (("data=multilingual",), 9),
+        (("data=multilingual", "++data.format=kaldi"), 13),
+    ],
+)
+def test_evaluation_on_a_lexicon_of_a_format(
+    tiny_run: TinyRun, tmp_path: Path, overrides: tuple[str, ...], phones: int
+) -> None:
+    model, lexicon = tmp_path / "model.onnx", tmp_path / "mine.txt"
+    shutil.copyfile(tiny_run.model, model)
+    # CMUdict has comments and Kaldi has none; by content it is CMUdict's.
+    lexicon.write_text("stone S T OW N # K\nkitten K IH T AH N # K\n")
+    flags = ("--model", model, "--lexicon", lexicon)
+    completed = run_g2p("evaluate", *overrides, *flags, cwd=tmp_path)
+    assert completed.returncode == 0, completed.stderr.decode()
+    written = yaml.safe_load((tmp_path / "evaluation-lexicon-mine.yaml").read_text())
+    assert written["reference_phones"] == phones
 
 
 def test_evaluation_says_what_training_said(tiny_run: TinyRun, tmp_path: Path) -> None:

@@ -104,7 +104,8 @@ def test_shared_vocabulary_needs_nothing_but_itself() -> None:
 
 
 def test_lexicon_knows_no_network() -> None:
-    rooms = {f"{PACKAGE_NAME}.{room}" for room in ("training", "packaging", "workflows")}
+    above = ("evaluation", "training", "packaging", "workflows")
+    rooms = {f"{PACKAGE_NAME}.{room}" for room in above}
     for path, modules in imports_of("lexicon"):
         for module in modules:
             assert module.partition(".")[0] not in {
@@ -116,7 +117,8 @@ def test_lexicon_knows_no_network() -> None:
 
 
 def test_serving_needs_no_training() -> None:
-    rooms = {f"{PACKAGE_NAME}.{room}" for room in ("lexicon", "training", "workflows")}
+    others = ("evaluation", "lexicon", "training", "workflows")
+    rooms = {f"{PACKAGE_NAME}.{room}" for room in others}
     for path, modules in imports_of("serving"):
         for module in modules:
             assert module.partition(".")[0] not in {"torch", "lightning"}, path
@@ -156,7 +158,9 @@ def test_import_of_the_package_loads_nothing_heavy() -> None:
     assert not modules & NETWORK_LIBRARIES
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("train", "--help"), ("infer", "--help")])
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("--version",), ("train", "--help"), ("infer", "--help")]
+)
 def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
     status, modules = modules_after(*arguments)
     assert status == 0

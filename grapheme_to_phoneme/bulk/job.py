@@ -1,4 +1,4 @@
-"""Answers a list of words from its input to its output."""
+"""Answers words from where they come to where the answers go: all that ``g2p infer`` does."""
 
 import logging
 import sys
@@ -22,7 +22,8 @@ from grapheme_to_phoneme.bulk.output import (
 from grapheme_to_phoneme.bulk.progress import shown_progress
 from grapheme_to_phoneme.bulk.pronouncers import PronouncerSettings, load_pronouncer
 from grapheme_to_phoneme.bulk.stream import Block, EntryCache, answer_in_blocks
-from grapheme_to_phoneme.errors import UserError
+from grapheme_to_phoneme.configuration import compose_config
+from grapheme_to_phoneme.errors import UserError, require
 from grapheme_to_phoneme.inference.base import BasePronouncer
 from grapheme_to_phoneme.inference.package import MANIFEST_NAME
 from grapheme_to_phoneme.inference.pronouncer import available_cores
@@ -35,12 +36,59 @@ from grapheme_to_phoneme.inference.word_lists import (
     open_input,
 )
 from grapheme_to_phoneme.lexicon.files import sha256_of
+from grapheme_to_phoneme.packaging.model_address import available_model
 
 LOGGER = logging.getLogger(__name__)
 
 ENGINES = ("local", "ray")
 
 MEGABYTE = 2**20
+
+
+def pronounce(config: DictConfig, overrides: Sequence[str], words: Sequence[str]) -> Report:
+    """Answer words, or those of ``infer.input``, with the model or the server that is named.
+
+    Args:
+        config: the configuration; ``infer``, ``paths`` and ``logger`` are used.
+        overrides: those that it was composed from; of an example that has to be fetched they say
+            where from.
+        words: the words of the command line.
+
+    Raises:
+        MissingDependencyError: if a package or a server is not there.
+        UserError: if there are no words or no model, if the settings contradict each other, or
+            as :func:`pronounce_words` and :func:`pronounce_list` do.
+    """
+    settings = config.infer
+    if words and settings.input is not None:
+        raise UserError("give words or --input, not both")
+    if not words and settings.input is None:
+        if sys.stdin.isatty():
+            raise UserError("give words, or --input FILE with a word a line: g2p infer tensor")
+        settings.input = STANDARD_STREAM
+    if settings.model is not None and settings.server is not None:
+        raise UserError("give --model or --server, not both")
+    if settings.engine == "ray":
+        require("ray", "ray")
+    if settings.input not in (None, STANDARD_STREAM):
+        _fetch_example(Path(settings.input), overrides)
+    is_remote = settings.server is not None
+    with nullcontext() if is_remote else available_model(config, settings.model) as model:
+        if words:
+            return pronounce_words(settings, model, words)
+        return pronounce_list(settings, model)
+
+
+def _fetch_example(source: Path, overrides: Sequence[str]) -> None:
+    """Make the example word list where that is what is asked for and not there yet."""
+    if source.exists():
+        return
+    from grapheme_to_phoneme.lexicon.preprocessing import ensure_example
+
+    # Prediction's own configuration has nothing of data: it must not wait for that.
+    config = compose_config(overrides)
+    if source == Path(config.preprocessing.example.words_path):
+        ensure_example(config)
 
 
 def pronounce_words(settings: DictConfig, model: Path | None, words: Sequence[str]) -> Report:

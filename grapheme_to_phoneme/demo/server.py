@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
+import webbrowser
+from collections.abc import Mapping
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingTCPServer
@@ -102,22 +103,22 @@ class SiteServer(ThreadingTCPServer):
             super().handle_error(request, client_address)
 
 
-def serve(
-    files: Mapping[str, Path], host: str, port: int, announce: Callable[[str], object]
-) -> None:
+def serve(files: Mapping[str, Path], host: str, port: int, show: bool = False) -> None:
     """Serve files until Ctrl-C.
 
     Args:
         files: the files by their addresses.
         host: the address to listen on.
         port: the port; 0 takes any that is free.
-        announce: is given the page's address as soon as it answers.
+        show: whether to open the page in the browser as soon as it answers.
 
     Raises:
         UserError: if the server cannot listen there.
     """
     with SiteServer(files, host, port) as server:
-        announce(server.url)
+        LOGGER.info("the page is at %s; Ctrl-C ends it", server.url)
+        if show:
+            webbrowser.open(server.url)
         try:
             server.serve_forever()
         except KeyboardInterrupt:

@@ -1,12 +1,18 @@
 """The files that make up the page, wherever they lie."""
 
+import logging
 import shutil
 from pathlib import Path
 
+from omegaconf import DictConfig
+
 from grapheme_to_phoneme.constants import MODEL_FILENAME
-from grapheme_to_phoneme.demo.runtime import RUNTIME_FILES
+from grapheme_to_phoneme.demo.runtime import RUNTIME_FILES, ensure_runtime
 from grapheme_to_phoneme.errors import UserError
-from grapheme_to_phoneme.inference.package import notices
+from grapheme_to_phoneme.inference.package import lexicon_file, model_file, notices
+from grapheme_to_phoneme.inference.pronouncer import Pronouncer
+
+LOGGER = logging.getLogger(__name__)
 
 INDEX_NAME = "index.html"
 
@@ -28,6 +34,28 @@ def web_directory() -> Path:
         if (candidate / INDEX_NAME).is_file():
             return candidate
     raise UserError("the web/ folder is missing: install the package again")
+
+
+def prepare_site(model: Path, settings: DictConfig) -> dict[str, Path]:
+    """Return every file of the page that begins with a model, see :func:`site_files`.
+
+    Args:
+        model: the model file, or the folder of a package.
+        settings: the configuration's group ``demo``; ONNX Runtime is obtained where it is missing.
+
+    Raises:
+        MissingDependencyError: as :func:`ensure_runtime` does.
+        UserError: likewise, or if the page cannot show what the model answers.
+    """
+    # The browser would refuse it as well, but later.
+    metadata = Pronouncer(model, threads=1).metadata
+    metadata.require_pronunciations("demo")
+    if metadata.languages:
+        raise UserError("the page shows models of one language, and this one knows several")
+    if lexicon_file(model) is not None:
+        LOGGER.info("the page asks the model alone: the package's lexicon stays out")
+    package = model if model.is_dir() else None
+    return site_files(model_file(model), ensure_runtime(settings.runtime), package)
 
 
 def site_files(model: Path, runtime: Path, package: Path | None = None) -> dict[str, Path]:
@@ -68,3 +96,4 @@ def write_site(files: dict[str, Path], target: Path) -> None:
         partial.replace(target)
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror}") from error
+    LOGGER.info("wrote the page into %s: any file server can serve it", target)

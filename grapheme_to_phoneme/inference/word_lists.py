@@ -92,6 +92,14 @@ class Report:
             if len(self.unknown) < self.limit:
                 self.unknown.append((word, unknown_characters))
 
+    def remarks(self) -> Iterator[str]:
+        """Yield a line for each word with characters that the model does not know."""
+        for word, characters in self.unknown:
+            described = ", ".join(map(describe_character, characters))
+            yield f"'{printable(word)}': the model does not know {described}"
+        if self.unknown_count > len(self.unknown):
+            yield f"{self.unknown_count - len(self.unknown)} more such words"
+
 
 @dataclass(frozen=True, slots=True)
 class Position:

@@ -10,7 +10,7 @@ from grapheme_to_phoneme.constants import GRAPHEME_TO_PHONEME
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.metadata import ModelLanguage
 from grapheme_to_phoneme.lexicon.catalogues import locate
-from grapheme_to_phoneme.lexicon.direction import is_reverse, reverse_parts
+from grapheme_to_phoneme.lexicon.direction import is_reverse, refuse_reverse, reverse_parts
 from grapheme_to_phoneme.lexicon.downloading import obtain_parts
 from grapheme_to_phoneme.lexicon.entries import Entry, group_by_spelling, ungroup
 from grapheme_to_phoneme.lexicon.multilingual import (
@@ -85,8 +85,7 @@ def load_data(config: DictConfig) -> LexiconData:
             ``data.language`` names no single lexicon.
     """
     if config.data.source == SEVERAL_LANGUAGES:
-        if is_reverse(config.direction):
-            raise UserError("a model of several languages pronounces: leave direction= out")
+        refuse_reverse(config.direction, "a model of several languages pronounces")
         return _load_languages(config)
     locate(config)
     parts = _load_prepared(config) if config.data.source == "download" else _load_files(config)

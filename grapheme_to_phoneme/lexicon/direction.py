@@ -24,6 +24,20 @@ def is_reverse(direction: str) -> bool:
     return direction == PHONEME_TO_GRAPHEME
 
 
+def refuse_reverse(direction: str, reason: str) -> None:
+    """Refuse to read phones and give spellings where only pronunciations make sense.
+
+    Args:
+        direction: the configuration's.
+        reason: why, to begin the message with.
+
+    Raises:
+        UserError: if ``direction`` says so, or is none.
+    """
+    if is_reverse(direction):
+        raise UserError(f"{reason}: leave direction= out")
+
+
 def reverse(entries: Iterable[Entry], normalization: Normalization) -> list[Entry]:
     """Return entries whose spelling stands for the phones, and whose phones are the letters.
 

@@ -45,10 +45,10 @@ from grapheme_to_phoneme.packaging.quantization import letter_batches, quantize
 from grapheme_to_phoneme.packaging.standard_operators import in_standard_operators
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, Alphabets
 from grapheme_to_phoneme.training.calibration import fit_temperature
-from grapheme_to_phoneme.training.evaluation import by_language, score_answers
 from grapheme_to_phoneme.training.lightning_module import PronunciationModule, References
 from grapheme_to_phoneme.training.metrics import Score, measure_reliability
 from grapheme_to_phoneme.training.network import Network, NetworkDimensions
+from grapheme_to_phoneme.training.scoring import by_language, score_answers
 
 LOGGER = logging.getLogger(__name__)
 

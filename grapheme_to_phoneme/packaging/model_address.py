@@ -8,8 +8,9 @@ from tempfile import TemporaryDirectory
 from omegaconf import DictConfig
 
 from grapheme_to_phoneme.constants import MLFLOW_ARTIFACT
-from grapheme_to_phoneme.errors import MissingDependencyError, UserError
+from grapheme_to_phoneme.errors import MissingDependencyError, UserError, require
 from grapheme_to_phoneme.mlflow_connection import answers, patience, prepare_client
+from grapheme_to_phoneme.runs import model_path
 
 #: What an address begins with: a registered model, or something that a run logged.
 SCHEMES = ("models:/", "runs:/")
@@ -52,6 +53,27 @@ def fetched(address: str, config: DictConfig) -> Iterator[Path]:
                 f"cannot fetch {address} from {config.tracking_uri}: {reason}"
             ) from error
         yield Path(path)
+
+
+@contextmanager
+def available_model(config: DictConfig, given: str | None) -> Iterator[Path]:
+    """Give the model to use; one that is in MLflow is here only until it is loaded.
+
+    Args:
+        config: the configuration; ``paths`` and ``logger`` are used.
+        given: a model file, the folder of a package or an address; None for the newest
+            trained model.
+
+    Raises:
+        MissingDependencyError: if MLflow is not installed or no server answers.
+        UserError: if there is nothing at the address, or no trained model.
+    """
+    if is_model_address(given):
+        require("mlflow", "tracking")
+        with fetched_model(given, config.logger) as path:
+            yield path
+    else:
+        yield model_path(config, given)
 
 
 @contextmanager

@@ -33,8 +33,9 @@ from grapheme_to_phoneme.packaging.engine_description import (
     find_engine,
     read_description,
 )
+from grapheme_to_phoneme.packaging.model_address import available_model
 from grapheme_to_phoneme.serving import triton_protocol as protocol
-from grapheme_to_phoneme.serving.triton_engine import RUNNERS
+from grapheme_to_phoneme.serving.triton_engine import RUNNERS, choose_backend, choose_engine
 
 LOGGER = logging.getLogger(__name__)
 
@@ -186,6 +187,28 @@ def find_plan(model: Path, settings: DictConfig) -> Path | None:
         UserError: if there is no such model.
     """
     return find_engine(model_file(model)) if settings.plan is None else Path(settings.plan)
+
+
+def export_model(config: DictConfig, engine: str | None = None) -> Repository:
+    """Add the model that the configuration names to the repository that it names.
+
+    Args:
+        config: the configuration; ``serve``, ``paths`` and ``logger`` are used.
+        engine: what is to run the server, ``docker`` or ``wheel``; None where that is not known
+            yet, which then matters only if ``serve.backend`` does not say what runs the model.
+
+    Raises:
+        MissingDependencyError: as :func:`available_model` and :func:`choose_engine` do.
+        UserError: as they, :func:`choose_backend` and :func:`export_repository` do.
+    """
+    settings = config.serve
+    with available_model(config, settings.model) as model:
+        plan = find_plan(model, settings)
+        backend = settings.backend
+        if engine is not None or backend == "auto":
+            engine = engine or choose_engine(settings)
+            backend = choose_backend(settings, engine, plan is not None)
+        return export_repository(model, settings, backend, plan)
 
 
 def export_repository(

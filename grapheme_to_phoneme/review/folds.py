@@ -25,6 +25,7 @@ from grapheme_to_phoneme.lexicon.preprocessing import build_normalization
 from grapheme_to_phoneme.lexicon.splitting import split_sha256
 from grapheme_to_phoneme.packaging.export import load_checkpoint
 from grapheme_to_phoneme.review.scoring import Judgement, judge
+from grapheme_to_phoneme.terminal import set_up_logging
 from grapheme_to_phoneme.training.preparation import prepare
 from grapheme_to_phoneme.training.tracking import git_state
 from grapheme_to_phoneme.workflows import fit
@@ -231,14 +232,8 @@ def _judge_fold(
 
 
 def _log_as(name: str) -> None:
-    """Send the package's messages to the terminal, with the fold in front of them."""
-    logging.captureWarnings(True)
-    logging.getLogger().addHandler(logging.NullHandler())
-    logger = logging.getLogger("grapheme_to_phoneme")
-    logger.setLevel(logging.INFO)
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(f"{name}: %(message)s"))
-    logger.handlers = [handler]
+    """Send messages and warnings to the terminal, with the fold in front of them."""
+    set_up_logging(f"{name}: ")
     # Lightning gave itself terminal handlers when it was imported.
     for library in ("lightning", "lightning.fabric", "lightning.pytorch"):
         logging.getLogger(library).handlers.clear()

@@ -98,6 +98,29 @@ def differences(judgement: Judgement) -> list[Difference]:
     return places
 
 
+def write_review(
+    directory: Path, title: str, judgements: Sequence[Judgement], most: int
+) -> tuple[Path, Path]:
+    """Write a review as a table and as a page.
+
+    Args:
+        directory: the folder for the two.
+        title: the lexicon's name.
+        judgements: the entries, the least probable first.
+        most: how many of them the page shows.
+
+    Returns:
+        The table and the page.
+
+    Raises:
+        UserError: if they cannot be written.
+    """
+    table, page = directory / TABLE_NAME, directory / PAGE_NAME
+    write_table(table, judgements)
+    write_page(page, title, judgements, most)
+    return table, page
+
+
 def write_table(path: Path, judgements: Sequence[Judgement]) -> None:
     """Write a line for each entry, tabs between the columns, names in the first line.
 

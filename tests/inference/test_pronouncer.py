@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 import grapheme_to_phoneme
 from grapheme_to_phoneme import Alternative, Pronouncer, Pronunciation
+from grapheme_to_phoneme.constants import DISTRIBUTION_NAME
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.metadata import DESCRIPTION_PROPERTY, FORMAT_PROPERTY
 from tests.conftest import TinyRun
@@ -260,6 +262,14 @@ def test_names_of_the_package() -> None:
     assert sorted(grapheme_to_phoneme.__all__) == ["Alternative", "Pronouncer", "Pronunciation"]
     with pytest.raises(AttributeError, match="no attribute 'Pronounce'"):
         grapheme_to_phoneme.Pronounce
+
+
+def test_version_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "__version__" not in vars(grapheme_to_phoneme)
+    assert grapheme_to_phoneme.__version__ == metadata.version(DISTRIBUTION_NAME)
+    # The copy inside a model that is served is not installed.
+    monkeypatch.setattr(metadata.Distribution, "discover", lambda **_: iter(()))
+    assert not hasattr(grapheme_to_phoneme, "__version__")
 
 
 def test_missing_file(tmp_path: Path) -> None:

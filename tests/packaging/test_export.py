@@ -29,9 +29,9 @@ from grapheme_to_phoneme.packaging.export import (
 )
 from grapheme_to_phoneme.packaging.onnx_export import assemble, export_parts, write_model
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, Alphabets
-from grapheme_to_phoneme.training.evaluation import score_answers
 from grapheme_to_phoneme.training.lightning_module import PronunciationModule
 from grapheme_to_phoneme.training.network import Network, NetworkDimensions
+from grapheme_to_phoneme.training.scoring import score_answers
 from tests.conftest import TinyRun
 
 # The file alone, with ONNX Runtime and nothing of ours.

@@ -6,15 +6,6 @@ from hypothesis import strategies as st
 
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.pronouncer import Alternative, Pronunciation
-from grapheme_to_phoneme.training.evaluation import (
-    confidence_interval,
-    format_table,
-    oracle_wer,
-    read_groups,
-    score_answers,
-    score_groups,
-    write_score,
-)
 from grapheme_to_phoneme.training.lightning_module import ErrorRate
 from grapheme_to_phoneme.training.metrics import (
     NO_PHONE,
@@ -22,6 +13,15 @@ from grapheme_to_phoneme.training.metrics import (
     align_phones,
     edit_distance,
     measure_reliability,
+)
+from grapheme_to_phoneme.training.scoring import (
+    confidence_interval,
+    format_table,
+    oracle_wer,
+    read_groups,
+    score_answers,
+    score_groups,
+    write_score,
 )
 
 PHONES = st.lists(st.sampled_from("KLMN"), max_size=7)

@@ -1,4 +1,4 @@
-"""Scores a model file on a lexicon."""
+"""Scores what a model answered, as a table and as a file."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
