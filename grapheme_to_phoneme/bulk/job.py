@@ -17,6 +17,7 @@ from grapheme_to_phoneme.bulk.output import (
     load_checkpoint,
     open_output,
     open_standard_output,
+    output_files,
     save_checkpoint,
 )
 from grapheme_to_phoneme.bulk.progress import shown_progress
@@ -83,9 +84,9 @@ def pronounce_list(settings: DictConfig, model: Path | None) -> Report:
         UserError: as :func:`pronounce_words` does; if the input cannot be read; or if what an
             interrupted run left does not fit the input or the settings.
     """
-    is_file = settings.output != STANDARD_STREAM
+    is_file = bool(output_files(settings.output))
     if settings.resume and not is_file:
-        raise UserError("--resume goes on with a file: give --output")
+        raise UserError("--resume goes on with a file: give --output with the name of one")
     with ExitStack() as stack:
         engine, identity = _start(settings, model, stack)
         checkpoint = load_checkpoint(settings.output, identity) if settings.resume else None

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from grapheme_to_phoneme.errors import UserError
-from grapheme_to_phoneme.inference.word_lists import Position, Report
+from grapheme_to_phoneme.inference.word_lists import STANDARD_STREAM, Position, Report
+from grapheme_to_phoneme.lexicon.files import file_to_replace
 
 #: Bytes of finished lines that are written at once.
 BYTES_PER_WRITE = 2**18
@@ -109,17 +110,32 @@ class Checkpoint:
     report: Report
 
 
+def output_files(path: str) -> tuple[Path, ...]:
+    """Return the files that an output is: when it is whole, before, and its checkpoint.
+
+    Standard output, a device and a pipe are none: they get the lines as they come, and nothing
+    can go on after them.
+
+    Raises:
+        UserError: if a folder is there, or what is there cannot be looked at.
+    """
+    target = None if path == STANDARD_STREAM else _file_of(path)
+    if target is None:
+        return ()
+    return (target, *(_beside(target, suffix) for suffix in (PARTIAL_SUFFIX, CHECKPOINT_SUFFIX)))
+
+
 def load_checkpoint(path: str, settings: Mapping[str, object]) -> Checkpoint | None:
     """Return what an interrupted run left beside its output, or None where it left nothing.
 
     Args:
-        path: the output.
+        path: the output, a file.
         settings: see :class:`Checkpoint`.
 
     Raises:
         UserError: if it was made with other settings, or is damaged, or is of another version.
     """
-    target = Path(path)
+    target = Path(path).resolve()
     try:
         text = _beside(target, CHECKPOINT_SUFFIX).read_text(encoding="ascii")
         size = _beside(target, PARTIAL_SUFFIX).stat().st_size
@@ -160,7 +176,7 @@ def save_checkpoint(path: str, checkpoint: Checkpoint) -> None:
     Raises:
         UserError: if it cannot be written; the one before stays.
     """
-    target = _beside(Path(path), CHECKPOINT_SUFFIX)
+    target = _beside(Path(path).resolve(), CHECKPOINT_SUFFIX)
     temporary = _beside(target, ".new")
     document = json.dumps({"format": CHECKPOINT_FORMAT, **asdict(checkpoint)})
     try:
@@ -179,7 +195,8 @@ def save_checkpoint(path: str, checkpoint: Checkpoint) -> None:
 def open_output(path: str, checkpoint: Checkpoint | None = None) -> Iterator[LineWriter]:
     """Open an output file.
 
-    It appears under its name when it is whole; before, ``.partial`` is added to it.
+    It appears under its name when it is whole; before, ``.partial`` is added to it. A device or a
+    pipe gets the lines as they come.
 
     Args:
         path: the file.
@@ -188,9 +205,35 @@ def open_output(path: str, checkpoint: Checkpoint | None = None) -> Iterator[Lin
     Raises:
         UserError: if the file cannot be written.
     """
-    target = Path(path)
-    if target.is_dir():
-        raise UserError(f"cannot write {path}: it is a folder")
+    target = _file_of(path)
+    opened = _open_stream(path) if target is None else _open_file(path, target, checkpoint)
+    with opened as writer:
+        yield writer
+
+
+@contextmanager
+def open_standard_output() -> Iterator[LineWriter]:
+    """Give what writes lines to standard output."""
+    sys.stdout.flush()
+    writer = LineWriter(sys.stdout.fileno(), "standard output")
+    yield writer
+    writer.flush()
+
+
+@contextmanager
+def _open_stream(path: str) -> Iterator[LineWriter]:
+    try:
+        file = Path(path).open("wb", buffering=0)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    with file:
+        writer = LineWriter(file.fileno(), path)
+        yield writer
+        writer.flush()
+
+
+@contextmanager
+def _open_file(path: str, target: Path, checkpoint: Checkpoint | None) -> Iterator[LineWriter]:
     partial = _beside(target, PARTIAL_SUFFIX)
     kept = 0 if checkpoint is None else checkpoint.bytes_written
     try:
@@ -218,13 +261,11 @@ def open_output(path: str, checkpoint: Checkpoint | None = None) -> Iterator[Lin
             raise _unwritable(path, error) from error
 
 
-@contextmanager
-def open_standard_output() -> Iterator[LineWriter]:
-    """Give what writes lines to standard output."""
-    sys.stdout.flush()
-    writer = LineWriter(sys.stdout.fileno(), "standard output")
-    yield writer
-    writer.flush()
+def _file_of(path: str) -> Path | None:
+    try:
+        return file_to_replace(Path(path))
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def _beside(path: Path, suffix: str) -> Path:

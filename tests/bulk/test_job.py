@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import termios
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -168,6 +169,27 @@ def test_going_on_differently_is_refused_and_loses_nothing(
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     job.pronounce_list(how, unbroken.model)
     assert (tmp_path / "out.tsv").read_bytes() == unbroken.output
+
+
+def test_going_on_with_a_pipe_is_refused(unbroken: Unbroken, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    changes = {"output": str(pipe), "resume": True}
+    with pytest.raises(UserError, match="--resume goes on with a file"):
+        job.pronounce_list(OmegaConf.merge(unbroken.settings, changes), unbroken.model)
+    assert pipe.is_fifo()
+
+
+def test_pipe_gets_all_answers_and_no_checkpoint(unbroken: Unbroken, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    received: list[bytes] = []
+    reader = threading.Thread(target=lambda: received.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    job.pronounce_list(OmegaConf.merge(unbroken.settings, {"output": str(pipe)}), unbroken.model)
+    reader.join(60)
+    assert received == [unbroken.output]
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
 
 
 def test_going_on_with_another_model_is_refused(

@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,6 +20,7 @@ from grapheme_to_phoneme.bulk.output import (
     load_checkpoint,
     open_output,
     open_standard_output,
+    output_files,
     save_checkpoint,
 )
 from grapheme_to_phoneme.errors import UserError
@@ -68,8 +70,9 @@ def test_error_of_the_work_is_not_blamed_on_the_output(tmp_path: Path) -> None:
         raise ConnectionError("elsewhere")
 
 
-@pytest.mark.parametrize("name", ["missing/out.tsv", "."])
+@pytest.mark.parametrize("name", ["missing/out.tsv", ".", "x" * 300, "loop"])
 def test_output_that_cannot_be_written(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
     with (
         pytest.raises(UserError, match="cannot write"),
         open_output(str(tmp_path / name)) as output,
@@ -102,6 +105,47 @@ def test_standard_output(capfdbinary) -> None:
     with open_standard_output() as output:
         output.write(b"\xc3\xa9\xff\n")
     assert capfdbinary.readouterr().out == b"\xc3\xa9\xff\n"
+
+
+# What is no plain file
+
+
+@pytest.mark.parametrize("content", ["yesterday", None])
+def test_link_stays_and_its_file_gets_the_answers(tmp_path: Path, content: str | None) -> None:
+    (tmp_path / "links").mkdir()
+    link, target = tmp_path / "links" / "out.tsv", tmp_path / "real.tsv"
+    link.symlink_to(target)
+    if content is not None:
+        target.write_text(content)
+    interrupt(link, b"one\n")
+    checkpoint = load_checkpoint(str(link), SETTINGS)
+    assert checkpoint == CHECKPOINT
+    with open_output(str(link), checkpoint) as output:
+        output.write(b"two\n")
+    assert link.is_symlink() and target.read_bytes() == b"one\ntwo\n"
+    names = [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))]
+    assert names == ["links", "links/out.tsv", "real.tsv"]
+
+
+def test_pipe_gets_the_lines_as_they_come(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert output_files(str(pipe)) == output_files("-") == ()
+    received: list[bytes] = []
+
+    def read() -> None:
+        with pipe.open("rb") as file:
+            received.extend(file)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    with open_output(str(pipe)) as output:
+        output.write(b"one\n")
+        output.flush()
+        output.write(b"two\n")
+    reader.join(60)
+    assert received == [b"one\n", b"two\n"]
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
 
 
 # Full disks

@@ -1,5 +1,7 @@
 """Lexicons are read whole, or refused with one line that names what is wrong."""
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -247,5 +249,39 @@ def test_writing_fails_clearly_and_leaves_the_old_file(tmp_path: Path) -> None:
         write_tsv(path, interrupted())
     assert path.read_text() == "old\tO\n"
     assert list(tmp_path.iterdir()) == [path]
-    with pytest.raises(UserError, match="cannot write .*paths.data_dir"):
+    with pytest.raises(UserError, match="cannot write .*or choose another folder$"):
         write_tsv(path / "below_a_file.tsv", [Entry("new", ("N",))])
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "folder", "folder/.."])
+def test_folder_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path / "folder")
+    (tmp_path / "folder" / "folder").mkdir()
+    with pytest.raises(UserError, match="cannot write .*: it is a folder"):
+        write_tsv(Path(name), [Entry("new", ("N",))])
+    assert len(list(tmp_path.rglob("*"))) == 2
+
+
+@pytest.mark.parametrize("content", ["old\tO\n", None])
+def test_link_stays_and_its_file_is_written(tmp_path: Path, content: str | None) -> None:
+    link, target = tmp_path / "link.tsv", tmp_path / "below" / "real.tsv"
+    link.symlink_to(target)
+    if content is not None:
+        target.parent.mkdir()
+        target.write_text(content)
+    write_tsv(link, [Entry("new", ("N",))])
+    assert link.is_symlink() and target.read_text() == "new\tN\n"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_pipe_stays_and_its_reader_gets_the_lexicon(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    received: list[bytes] = []
+    reader = threading.Thread(target=lambda: received.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    write_tsv(pipe, [Entry("new", ("N",))])
+    reader.join(60)
+    assert received == [b"new\tN\n"]
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
