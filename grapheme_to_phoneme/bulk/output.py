@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.word_lists import STANDARD_STREAM, Position, Report
@@ -203,7 +204,7 @@ def open_output(path: str, checkpoint: Checkpoint | None = None) -> Iterator[Lin
         checkpoint: what to go on after; None begins anew.
 
     Raises:
-        UserError: if the file cannot be written.
+        UserError: if the file cannot be written, or another run writes it.
     """
     target = _file_of(path)
     opened = _open_stream(path) if target is None else _open_file(path, target, checkpoint)
@@ -237,15 +238,17 @@ def _open_file(path: str, target: Path, checkpoint: Checkpoint | None) -> Iterat
     partial = _beside(target, PARTIAL_SUFFIX)
     kept = 0 if checkpoint is None else checkpoint.bytes_written
     try:
-        if checkpoint is None:
-            # In this order, so that no checkpoint ever stands beside a file that it is not of.
-            _beside(target, CHECKPOINT_SUFFIX).unlink(missing_ok=True)
-        # A checkpoint is of a file that is there; "r+b" leaves its bytes alone.
-        file = partial.open("wb" if checkpoint is None else "r+b", buffering=0)
+        # Neither way touches the bytes, which may be another run's; a checkpoint is of a file
+        # that is there.
+        file = partial.open("ab" if checkpoint is None else "r+b", buffering=0)
     except OSError as error:
         raise _unwritable(path, error) from error
     with file:
         try:
+            is_locked = _lock(file, partial, path)
+            if checkpoint is None:
+                # In this order, so that no checkpoint ever stands beside a file that it is not of.
+                _beside(target, CHECKPOINT_SUFFIX).unlink(missing_ok=True)
             file.truncate(kept)
             file.seek(kept)
         except OSError as error:
@@ -254,11 +257,41 @@ def _open_file(path: str, target: Path, checkpoint: Checkpoint | None) -> Iterat
         yield writer
         writer.sync()
         try:
-            file.close()
+            if not is_locked:
+                # Windows renames no open file; a lock must last until the file has its name.
+                file.close()
             partial.replace(target)
             _beside(target, CHECKPOINT_SUFFIX).unlink(missing_ok=True)
         except OSError as error:
             raise _unwritable(path, error) from error
+
+
+def _lock(file: BinaryIO, partial: Path, path: str) -> bool:
+    """Keep other runs from a file until it is closed, also by the end of this process.
+
+    Returns:
+        Whether that is possible here: Windows and some network file systems have no such lock.
+
+    Raises:
+        UserError: if another run has the file.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Another run may have had it until now, and given it its final name.
+        is_free = partial.stat().st_ino == os.fstat(file.fileno()).st_ino
+    except (BlockingIOError, FileNotFoundError):
+        is_free = False
+    except OSError:
+        return False
+    if not is_free:
+        raise UserError(
+            f"cannot write {path}: another run writes it; wait for that, or name another --output"
+        )
+    return True
 
 
 def _file_of(path: str) -> Path | None:

@@ -1,6 +1,7 @@
 """Output files: whole lines, whole files, and what an interrupted run leaves."""
 
 import errno
+import fcntl
 import os
 import resource
 import subprocess
@@ -146,6 +147,56 @@ def test_pipe_gets_the_lines_as_they_come(tmp_path: Path) -> None:
     reader.join(60)
     assert received == [b"one\n", b"two\n"]
     assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
+
+
+# Two runs
+
+
+def test_output_of_a_run_is_left_alone(tmp_path: Path) -> None:
+    target = tmp_path / "out.tsv"
+    with open_output(str(target)) as output:
+        output.write(b"one\n")
+        output.sync()
+        save_checkpoint(str(target), CHECKPOINT)
+        for checkpoint in (None, CHECKPOINT):
+            with (
+                pytest.raises(UserError, match="another run writes it"),
+                open_output(str(target), checkpoint),
+            ):
+                pytest.fail("the work was begun")
+        assert load_checkpoint(str(target), SETTINGS) == CHECKPOINT
+        output.write(b"two\n")
+    assert target.read_bytes() == b"one\ntwo\n"
+
+
+def test_output_of_a_run_that_has_just_ended_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, partial = tmp_path / "out.tsv", tmp_path / "out.tsv.partial"
+    partial.write_bytes(b"one\n")
+
+    def lock_too_late(*_: object) -> None:
+        partial.replace(target)
+
+    monkeypatch.setattr(fcntl, "flock", lock_too_late)
+    with pytest.raises(UserError, match="another run writes it"), open_output(str(target)):
+        pytest.fail("the work was begun")
+    assert target.read_bytes() == b"one\n"
+
+
+@pytest.mark.parametrize("has_module", [True, False])
+def test_where_nothing_can_be_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_module: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    if not has_module:
+        monkeypatch.setitem(sys.modules, "fcntl", None)
+    with open_output(str(tmp_path / "out.tsv")) as output:
+        output.write(b"one\n")
+    assert (tmp_path / "out.tsv").read_bytes() == b"one\n"
 
 
 # Full disks
