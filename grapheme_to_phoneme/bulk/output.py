@@ -159,6 +159,8 @@ def load_checkpoint(path: str, settings: Mapping[str, object]) -> Checkpoint | N
         raise _unusable(path, "is damaged") from error
     if version != CHECKPOINT_FORMAT:
         raise _unusable(path, "is of another version of g2p")
+    if not _is_sound(checkpoint):
+        raise _unusable(path, "is damaged")
     if size < checkpoint.bytes_written:
         raise _unusable(path, "has lost some of its bytes")
     names = sorted(
@@ -292,6 +294,18 @@ def _lock(file: BinaryIO, partial: Path, path: str) -> bool:
             f"cannot write {path}: another run writes it; wait for that, or name another --output"
         )
     return True
+
+
+def _is_sound(checkpoint: Checkpoint) -> bool:
+    """Return whether all that was read of a checkpoint is of the kind that a run writes."""
+    position, report = checkpoint.position, checkpoint.report
+    numbers = (report.limit, report.words, report.unknown_count, position.bytes_read)
+    texts = (position.sha256, *(text for word, rest in report.unknown for text in (word, *rest)))
+    return (
+        isinstance(checkpoint.settings, dict)
+        and all(type(item) is int and item >= 0 for item in (*numbers, checkpoint.bytes_written))
+        and all(isinstance(text, str) for text in texts)
+    )
 
 
 def _file_of(path: str) -> Path | None:

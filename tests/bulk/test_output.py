@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import json
 import os
 import resource
 import subprocess
@@ -331,6 +332,34 @@ def test_damaged_checkpoint_is_refused(tmp_path: Path, content: bytes, reason: s
     interrupt(target, b"one\n")
     (tmp_path / "out.tsv.resume").write_bytes(content)
     with pytest.raises(UserError, match=reason):
+        load_checkpoint(str(target), SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("part", "changes"),
+    [
+        ("", {"settings": None}),
+        ("", {"bytes_written": "1"}),
+        ("", {"bytes_written": -1}),
+        ("position", {"bytes_read": None}),
+        ("position", {"sha256": 3}),
+        ("report", {"words": "1"}),
+        ("report", {"limit": True}),
+        ("report", {"unknown_count": 1.5}),
+        ("report", {"unknown": [[7, ["7"]]]}),
+        ("report", {"unknown": [["7", [7]]]}),
+    ],
+)
+def test_checkpoint_with_other_kinds_is_refused(
+    tmp_path: Path, part: str, changes: dict[str, object]
+) -> None:
+    target = tmp_path / "out.tsv"
+    interrupt(target, b"one\n")
+    path = tmp_path / "out.tsv.resume"
+    document = json.loads(path.read_text())
+    (document[part] if part else document).update(changes)
+    path.write_text(json.dumps(document))
+    with pytest.raises(UserError, match="is damaged"):
         load_checkpoint(str(target), SETTINGS)
 
 
