@@ -216,7 +216,14 @@ def open_output(path: str, checkpoint: Checkpoint | None = None) -> Iterator[Lin
 
 @contextmanager
 def open_standard_output() -> Iterator[LineWriter]:
-    """Give what writes lines to standard output."""
+    """Give what writes lines to standard output.
+
+    Raises:
+        UserError: if it is closed.
+    """
+    # Python has none where the shell closed it, with `>&-`.
+    if sys.stdout is None:
+        raise UserError("cannot write standard output: it is closed; say --output FILE")
     sys.stdout.flush()
     writer = LineWriter(sys.stdout.fileno(), "standard output")
     yield writer

@@ -103,6 +103,12 @@ def test_interrupted_output_does_not_take_the_name(tmp_path: Path) -> None:
     assert target.read_text() == "yesterday"
 
 
+def test_closed_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(UserError, match="it is closed; say --output"), open_standard_output():
+        pytest.fail("the work was begun")
+
+
 def test_standard_output(capfdbinary) -> None:
     with open_standard_output() as output:
         output.write(b"\xc3\xa9\xff\n")
