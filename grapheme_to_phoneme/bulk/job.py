@@ -61,6 +61,7 @@ def pronounce_words(settings: DictConfig, model: Path | None, words: Sequence[st
     report = Report(settings.report_limit)
     with ExitStack() as stack:
         engine, _ = _start(settings, model, stack)
+        _check_output(settings, model)
         output = stack.enter_context(_open_output(settings.output, None))
         cache = EntryCache(settings.cache_mb * MEGABYTE)
         blocks = answer_in_blocks(words, lambda: None, engine, cache, settings.words_per_batch)
@@ -99,6 +100,7 @@ def pronounce_list(settings: DictConfig, model: Path | None) -> Report:
             report = replace(checkpoint.report, limit=settings.report_limit)
         elif settings.resume:
             LOGGER.info("there is nothing to go on with: beginning with the first word")
+        _check_output(settings, model)
         output = stack.enter_context(_open_output(settings.output, checkpoint))
         keeper = stack.enter_context(_Keeper(settings, identity, output)) if is_file else None
         progress = stack.enter_context(
@@ -185,6 +187,21 @@ def _identity(
         "longest_line": longest_line,
         **asdict(layout),
     }
+
+
+def _check_output(settings: DictConfig, model: Path | None) -> None:
+    """Refuse an output that the answers are made from, or that is in the model's package."""
+    sources = {"model": model, "dictionary": settings.dictionary}
+    if settings.input != STANDARD_STREAM:
+        sources["input"] = settings.input
+    written = output_files(settings.output)
+    for name, source in sources.items():
+        if source is not None:
+            path = Path(source).resolve()
+            if any(path in (file, *file.parents) for file in written):
+                raise UserError(
+                    f"the output would change the {name}, {source}: name another with --output"
+                )
 
 
 def _open_output(path: str, checkpoint: Checkpoint | None) -> AbstractContextManager[LineWriter]:

@@ -5,6 +5,7 @@ import io
 import os
 import pty
 import resource
+import shutil
 import signal
 import struct
 import subprocess
@@ -234,6 +235,40 @@ def test_settings_that_make_no_sense(
     with pytest.raises(UserError, match=reason):
         job.pronounce_list(OmegaConf.merge(unbroken.settings, changes), unbroken.model)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["input", "dictionary"])
+@pytest.mark.parametrize("suffix", ["", ".partial", ".resume"])
+def test_output_that_is_what_answers_are_made_from(
+    unbroken: Unbroken, tmp_path: Path, name: str, suffix: str
+) -> None:
+    source, link = tmp_path / f"words.txt{suffix}", tmp_path / "link.tsv"
+    content = Path(unbroken.settings[name]).read_bytes()
+    source.write_bytes(content)
+    link.symlink_to("words.txt")
+    changes = {name: str(source), "output": str(link)}
+    with pytest.raises(UserError, match=f"would change the {name}, .*: name another"):
+        job.pronounce_list(OmegaConf.merge(unbroken.settings, changes), unbroken.model)
+    assert source.read_bytes() == content
+    assert sorted(tmp_path.iterdir()) == [link, source]
+
+
+def test_output_that_is_the_model(tiny_run: TinyRun, tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    shutil.copyfile(tiny_run.model, model)
+    with pytest.raises(UserError, match="would change the model"):
+        job.pronounce_words(infer_settings(output=str(model)), model, ["stone"])
+    assert model.read_bytes() == tiny_run.model.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["lexicon.sqlite", "out.tsv"])
+def test_output_that_is_in_the_package(package_with_lexicon: Path, name: str) -> None:
+    target = package_with_lexicon / name
+    before = sorted(package_with_lexicon.iterdir())
+    with pytest.raises(UserError, match="would change the model"):
+        job.pronounce_words(infer_settings(output=str(target)), package_with_lexicon, ["stone"])
+    assert sorted(package_with_lexicon.iterdir()) == before
+    job.pronounce_words(infer_settings(), package_with_lexicon, ["stone"])
 
 
 # The command
