@@ -1,5 +1,6 @@
 """Composes the Hydra configuration: one place that knows where the YAML files are."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,8 +84,11 @@ def explained() -> Iterator[None]:
 
 def quoted(text: str) -> str:
     """Return a text as Hydra wants it in an override, where it stays one whatever is in it."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    # A backslash is itself but for before "${", to OmegaConf, and before a quote, to Hydra.
+    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+    text = re.sub(r"(\\*)'", r"\1\1\\'", text)
+    text = re.sub(r"(\\+)\Z", r"\1\1", text)
+    return f"'{text}'"
 
 
 def _separate(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
