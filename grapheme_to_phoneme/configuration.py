@@ -20,6 +20,19 @@ LIGHTNING_ARGUMENTS = "trainer.lightning."
 #: Each key of this one is a training's settings or the folder of one that has ended.
 TEACHERS = "distillation.teachers"
 
+#: Keys of this one are null where that is their default and nowhere else; it then takes these.
+INFER = "infer."
+INFER_KINDS = {
+    "infer.beam_size": int,
+    "infer.dictionary": str,
+    "infer.input": str,
+    "infer.language": str,
+    "infer.model": str,
+    "infer.notation": str,
+    "infer.ray_address": str,
+    "infer.server": str,
+}
+
 #: What a message calls the kinds of values.
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
@@ -108,7 +121,7 @@ def _check_kinds(config: "DictConfig", default: "DictConfig", keys: Sequence[str
     """Refuse a value of another kind than the one that it replaces.
 
     Hydra takes any, and the mistake would show much later. Where null is the default or the
-    new value, nothing is known; Lightning checks its arguments itself.
+    new value, nothing is known but of ``infer``; Lightning checks its arguments itself.
     """
     from omegaconf import OmegaConf
 
@@ -116,12 +129,15 @@ def _check_kinds(config: "DictConfig", default: "DictConfig", keys: Sequence[str
         if key.startswith(LIGHTNING_ARGUMENTS) or key.rpartition(".")[0] == TEACHERS:
             continue
         expected, given = OmegaConf.select(default, key), OmegaConf.select(config, key)
-        if expected is None or given is None:
+        kind = INFER_KINDS.get(key) if expected is None else type(expected)
+        may_be_null = expected is None or not key.startswith(INFER)
+        if kind is None or (given is None and may_be_null):
             continue
-        kind = type(expected)
         if type(given) is not kind and not (kind is float and type(given) is int):
+            example = "" if expected is None else f", such as {expected}"
+            shown = "null" if given is None else given
             raise UserError(
-                f"{key} takes {KINDS.get(kind, 'several values')}, such as {expected}, not {given}"
+                f"{key} takes {KINDS.get(kind, 'several values')}{example}, not {shown}"
             )
 
 

@@ -41,6 +41,18 @@ LOGGER = logging.getLogger(__name__)
 
 ENGINES = ("local", "ray")
 
+#: The least that numbers may be. A piece of a long word has the tag of a language and a letter.
+LEAST = {
+    "workers": 0,
+    "cache_mb": 0,
+    "letters_per_batch": 0,
+    "longest_line": 1,
+    "longest_word": 2,
+    "report_limit": 0,
+    "threads": 0,
+    "words_per_batch": 1,
+}
+
 MEGABYTE = 2**20
 
 
@@ -124,7 +136,7 @@ def _start(
     """Start what answers; return it, and all that its answers depend on, by name."""
     if settings.engine not in ENGINES:
         raise UserError(f"there is no engine '{settings.engine}': choose {' or '.join(ENGINES)}")
-    for name, least in (("workers", 0), ("cache_mb", 0), ("words_per_batch", 1)):
+    for name, least in LEAST.items():
         if settings[name] < least:
             raise UserError(f"infer.{name} must be at least {least}, not {settings[name]}")
     layout = Layout(
@@ -135,8 +147,7 @@ def _start(
         settings.server,
         settings.server_model,
         settings.server_timeout_s,
-        # A file's name may look like a number.
-        None if settings.dictionary is None else Path(str(settings.dictionary)),
+        None if settings.dictionary is None else Path(settings.dictionary),
         settings.use_lexicon,
         settings.notation,
         settings.language,

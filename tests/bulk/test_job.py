@@ -226,6 +226,11 @@ def test_beginning_anew_where_nothing_is_left(unbroken: Unbroken, tmp_path: Path
         ({"workers": -1}, "workers must be"),
         ({"cache_mb": -1}, "cache_mb must be"),
         ({"words_per_batch": 0}, "words_per_batch must be"),
+        ({"threads": -1}, "threads must be at least 0"),
+        ({"letters_per_batch": -1}, "letters_per_batch must be"),
+        ({"longest_word": 1}, "longest_word must be at least 2"),
+        ({"longest_line": 0}, "longest_line must be"),
+        ({"report_limit": -1}, "report_limit must be"),
     ],
 )
 def test_settings_that_make_no_sense(
