@@ -229,6 +229,16 @@ def test_impossible_numbers(pronouncer: Pronouncer, n_best: int, beam_size: int 
         pronouncer.pronounce(["stone"], n_best=n_best, beam_size=beam_size)
 
 
+@pytest.mark.parametrize(
+    ("n_best", "beam_size"), [(1, 2**63), (1, 10**9), (2**62, None), (10_000, 20_000)]
+)
+def test_numbers_beyond_all_memory(
+    pronouncer: Pronouncer, n_best: int, beam_size: int | None
+) -> None:
+    with pytest.raises(UserError, match="must be at most 10000"):
+        pronouncer.pronounce([], n_best=n_best, beam_size=beam_size)
+
+
 def test_several_threads_may_use_it(pronouncer: Pronouncer) -> None:
     expected = pronouncer.pronounce(WORDS, n_best=3)
     found: list[bool] = []
