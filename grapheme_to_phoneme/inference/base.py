@@ -353,7 +353,8 @@ class BasePronouncer(ABC):
         alignment: list[tuple[str, tuple[str, ...]]] = []
         probability = 1.0
         for piece in pieces:
-            best = found[piece][0]
+            # A server may know nothing to say.
+            best = next(iter(found[piece]), Alternative((), 0.0))
             phones.extend(best.phones)
             alignment.extend(self._untagged(best.alignment))
             probability *= best.probability
