@@ -47,7 +47,8 @@ MOST_PHONES = 10_000
 #: Pronunciations that are kept once for all entries that share them.
 SHARED_PRONUNCIATIONS = 1 << 16
 
-STRESS_MARKS = re.compile(r"^[ˈˌ]+|[0-2]$")
+#: Digits are stress after the capitals of ARPAbet alone: X-SAMPA's 1 and 2 are vowels.
+STRESS_MARKS = re.compile(r"^[ˈˌ]+|(?<=[A-Z])[0-2]$")
 
 
 class LexiconReader:
