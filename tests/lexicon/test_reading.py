@@ -123,6 +123,8 @@ def test_normalization_is_the_given_one(tmp_path: Path) -> None:
         (b"\r\n \n", "tsv", ["is empty"]),
         (b"\xef\xbb\xbf", "tsv", ["is empty"]),
         ("# only a comment\n", "cmudict", ["holds no entries"]),
+        ("cat\tK\rdog\tD\r", "auto", ["line 1: a carriage return alone ends no line"]),
+        ("cat K\ndog D\rfox F\n", "cmudict", ["line 2: a carriage return alone"]),
     ],
 )
 def test_malformed(
