@@ -345,7 +345,7 @@ def _parse_head(head: bytes) -> tuple[Request, int | None]:
         if not colon or not TOKEN.fullmatch(name):
             raise Refusal(HTTPStatus.BAD_REQUEST, "a header is malformed")
         key, text = name.decode().lower(), value.decode("latin-1").strip(" \t")
-        if not text.isprintable():
+        if not text.replace("\t", " ").isprintable():
             raise Refusal(HTTPStatus.BAD_REQUEST, f"the header {key} has control characters")
         if headers.setdefault(key, text) != text:
             if key in ("content-length", "transfer-encoding", "host", JSON_LENGTH):

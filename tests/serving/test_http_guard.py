@@ -7,6 +7,8 @@ import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+import pytest
+
 from grapheme_to_phoneme.serving.http_guard import GuardSettings, HttpGuard
 from grapheme_to_phoneme.serving.server_log import ServerLog
 from tests.conftest import unused_port
@@ -68,3 +70,22 @@ def test_who_does_not_read_is_left() -> None:
     statuses = {event["status"] for event in guarded(body, ask_and_read_nothing)}
     # It is no request that did not arrive in time.
     assert 503 in statuses and 408 not in statuses
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (b"user-agent: a\tb\r\n", b"200"),
+        (b"user-agent:\ta b\t\r\n", b"200"),
+        (b"user-agent: a\x0bb\r\n", b"400"),
+        (b"user-agent: a\x7fb\r\n", b"400"),
+    ],
+)
+def test_white_space_in_headers(header: bytes, status: bytes) -> None:
+    received: list[bytes] = []
+
+    async def ask(port: int) -> None:
+        received.append(await ask_for_status(port, header))
+
+    guarded(b"{}", ask)
+    assert received == [status]
