@@ -139,11 +139,17 @@ class _Supervisor:
         return process
 
     async def _pass_on_log(self, process: Process) -> None:
-        with suppress(ValueError):  # a line beyond any length
-            async for content in process.stdout:
-                line = content.decode(errors="replace")
-                self._last_lines.append(line)
-                self._log.write_triton(line)
+        while True:
+            # Whatever comes is taken, since the server waits where nobody does.
+            try:
+                content = await process.stdout.readline()
+            except ValueError:  # a line beyond any length
+                continue
+            if not content:
+                return
+            line = content.decode(errors="replace")
+            self._last_lines.append(line)
+            self._log.write_triton(line)
 
     async def _until_ready(self, process: Process) -> None:
         deadline = time.monotonic() + self._settings.start_timeout_s
