@@ -23,6 +23,14 @@ def serve_settings(repository: Path, **changes: object) -> DictConfig:
     return OmegaConf.merge(defaults, {"repository": str(repository), **ports, **changes})
 
 
+@pytest.mark.parametrize("name", PORTS)
+@pytest.mark.parametrize("port", [-1, 0, 65536, 99999])
+def test_port_that_is_none(tmp_path: Path, name: str, port: int) -> None:
+    settings = serve_settings(tmp_path, **{name: port})
+    with pytest.raises(UserError, match=f"serve.{name} must be 1 to 65535, not {port}"):
+        triton_server.serve(settings, ["g2p"], "docker")
+
+
 def test_overlong_line_of_the_log_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
