@@ -1,5 +1,6 @@
 """Composes the Hydra configuration: one place that knows where the YAML files are."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,19 @@ LIGHTNING_ARGUMENTS = "trainer.lightning."
 
 #: Each key of this one is a training's settings or the folder of one that has ended.
 TEACHERS = "distillation.teachers"
+
+#: Keys of this one are null where that is their default and nowhere else; it then takes these.
+INFER = "infer."
+INFER_KINDS = {
+    "infer.beam_size": int,
+    "infer.dictionary": str,
+    "infer.input": str,
+    "infer.language": str,
+    "infer.model": str,
+    "infer.notation": str,
+    "infer.ray_address": str,
+    "infer.server": str,
+}
 
 #: What a message calls the kinds of values.
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
@@ -88,8 +102,11 @@ def named_keys(overrides: Iterable[str]) -> set[str]:
 
 def quoted(text: str) -> str:
     """Return a text as Hydra wants it in an override, where it stays one whatever is in it."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    # A backslash is itself but for before "${", to OmegaConf, and before a quote, to Hydra.
+    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+    text = re.sub(r"(\\*)'", r"\1\1\\'", text)
+    text = re.sub(r"(\\+)\Z", r"\1\1", text)
+    return f"'{text}'"
 
 
 def _separate(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -109,7 +126,7 @@ def _check_kinds(config: "DictConfig", default: "DictConfig", keys: Sequence[str
     """Refuse a value of another kind than the one that it replaces.
 
     Hydra takes any, and the mistake would show much later. Where null is the default or the
-    new value, nothing is known; Lightning checks its arguments itself.
+    new value, nothing is known but of ``infer``; Lightning checks its arguments itself.
     """
     from omegaconf import OmegaConf
 
@@ -117,12 +134,15 @@ def _check_kinds(config: "DictConfig", default: "DictConfig", keys: Sequence[str
         if key.startswith(LIGHTNING_ARGUMENTS) or key.rpartition(".")[0] == TEACHERS:
             continue
         expected, given = OmegaConf.select(default, key), OmegaConf.select(config, key)
-        if expected is None or given is None:
+        kind = INFER_KINDS.get(key) if expected is None else type(expected)
+        may_be_null = expected is None or not key.startswith(INFER)
+        if kind is None or (given is None and may_be_null):
             continue
-        kind = type(expected)
         if type(given) is not kind and not (kind is float and type(given) is int):
+            example = "" if expected is None else f", such as {expected}"
+            shown = "null" if given is None else given
             raise UserError(
-                f"{key} takes {KINDS.get(kind, 'several values')}, such as {expected}, not {given}"
+                f"{key} takes {KINDS.get(kind, 'several values')}{example}, not {shown}"
             )
 
 

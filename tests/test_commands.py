@@ -441,11 +441,12 @@ def test_file_to_file(tiny_run: TinyRun, pronouncer: Pronouncer, tmp_path: Path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lexicon.tsv", "words.txt"]
 
 
-def test_file_can_be_replaced_by_its_answers(tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_file_is_not_replaced_by_its_answers(tiny_run: TinyRun, tmp_path: Path) -> None:
     words = tmp_path / "words.txt"
     words.write_text("stone\n")
-    infer(tiny_run, "--input", words, "--output", words)
-    assert words.read_text().startswith("stone\tS ")
+    completed = infer(tiny_run, "--input", words, "--output", words, status=2)
+    check_refused(completed, f"would change the input, {words}")
+    assert words.read_text() == "stone\n"
 
 
 @pytest.mark.parametrize("arguments", [(), ("--input", "-"), ("--input=-",)])

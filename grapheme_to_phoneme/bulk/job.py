@@ -17,6 +17,7 @@ from grapheme_to_phoneme.bulk.output import (
     load_checkpoint,
     open_output,
     open_standard_output,
+    output_files,
     save_checkpoint,
 )
 from grapheme_to_phoneme.bulk.progress import shown_progress
@@ -41,6 +42,18 @@ from grapheme_to_phoneme.packaging.model_address import available_model
 LOGGER = logging.getLogger(__name__)
 
 ENGINES = ("local", "ray")
+
+#: The least that numbers may be. A piece of a long word has the tag of a language and a letter.
+LEAST = {
+    "workers": 0,
+    "cache_mb": 0,
+    "letters_per_batch": 0,
+    "longest_line": 1,
+    "longest_word": 2,
+    "report_limit": 0,
+    "threads": 0,
+    "words_per_batch": 1,
+}
 
 MEGABYTE = 2**20
 
@@ -108,6 +121,7 @@ def pronounce_words(settings: DictConfig, model: Path | None, words: Sequence[st
     report = Report(settings.report_limit)
     with ExitStack() as stack:
         engine, _ = _start(settings, model, stack)
+        _check_output(settings, model)
         output = stack.enter_context(_open_output(settings.output, None))
         cache = EntryCache(settings.cache_mb * MEGABYTE)
         blocks = answer_in_blocks(words, lambda: None, engine, cache, settings.words_per_batch)
@@ -131,9 +145,9 @@ def pronounce_list(settings: DictConfig, model: Path | None) -> Report:
         UserError: as :func:`pronounce_words` does; if the input cannot be read; or if what an
             interrupted run left does not fit the input or the settings.
     """
-    is_file = settings.output != STANDARD_STREAM
+    is_file = bool(output_files(settings.output))
     if settings.resume and not is_file:
-        raise UserError("--resume goes on with a file: give --output")
+        raise UserError("--resume goes on with a file: give --output with the name of one")
     with ExitStack() as stack:
         engine, identity = _start(settings, model, stack)
         checkpoint = load_checkpoint(settings.output, identity) if settings.resume else None
@@ -146,6 +160,7 @@ def pronounce_list(settings: DictConfig, model: Path | None) -> Report:
             report = replace(checkpoint.report, limit=settings.report_limit)
         elif settings.resume:
             LOGGER.info("there is nothing to go on with: beginning with the first word")
+        _check_output(settings, model)
         output = stack.enter_context(_open_output(settings.output, checkpoint))
         keeper = stack.enter_context(_Keeper(settings, identity, output)) if is_file else None
         progress = stack.enter_context(
@@ -169,7 +184,7 @@ def _start(
     """Start what answers; return it, and all that its answers depend on, by name."""
     if settings.engine not in ENGINES:
         raise UserError(f"there is no engine '{settings.engine}': choose {' or '.join(ENGINES)}")
-    for name, least in (("workers", 0), ("cache_mb", 0), ("words_per_batch", 1)):
+    for name, least in LEAST.items():
         if settings[name] < least:
             raise UserError(f"infer.{name} must be at least {least}, not {settings[name]}")
     layout = Layout(
@@ -180,8 +195,7 @@ def _start(
         settings.server,
         settings.server_model,
         settings.server_timeout_s,
-        # A file's name may look like a number.
-        None if settings.dictionary is None else Path(str(settings.dictionary)),
+        None if settings.dictionary is None else Path(settings.dictionary),
         settings.use_lexicon,
         settings.notation,
         settings.language,
@@ -232,6 +246,21 @@ def _identity(
         "longest_line": longest_line,
         **asdict(layout),
     }
+
+
+def _check_output(settings: DictConfig, model: Path | None) -> None:
+    """Refuse an output that the answers are made from, or that is in the model's package."""
+    sources = {"model": model, "dictionary": settings.dictionary}
+    if settings.input != STANDARD_STREAM:
+        sources["input"] = settings.input
+    written = output_files(settings.output)
+    for name, source in sources.items():
+        if source is not None:
+            path = Path(source).resolve()
+            if any(path in (file, *file.parents) for file in written):
+                raise UserError(
+                    f"the output would change the {name}, {source}: name another with --output"
+                )
 
 
 def _open_output(path: str, checkpoint: Checkpoint | None) -> AbstractContextManager[LineWriter]:

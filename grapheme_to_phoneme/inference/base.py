@@ -16,6 +16,9 @@ from grapheme_to_phoneme.notation import converter, notation_of
 #: Hypotheses per wanted pronunciation: several may differ in their alignment alone.
 HYPOTHESES_PER_ANSWER = 2
 
+#: Hypotheses that memory is enough for, whatever the word.
+MOST_HYPOTHESES = 10_000
+
 #: The precision of probabilities.
 FLOAT32 = Struct("f")
 
@@ -203,8 +206,9 @@ class BasePronouncer(ABC):
                 lexicon does not have gets no phones then.
 
         Raises:
-            UserError: if ``n_best`` or ``beam_size`` is not positive, if there is no such
-                source, or if ``words`` is one string instead of several.
+            UserError: if ``n_best`` or ``beam_size`` is not positive or more than any machine
+                has room for, if there is no such source, or if ``words`` is one string instead
+                of several.
         """
         if isinstance(words, str):
             raise UserError("pronounce takes a list of words, not one string: write [word]")
@@ -212,6 +216,11 @@ class BasePronouncer(ABC):
             beam_size = 1 if n_best == 1 else HYPOTHESES_PER_ANSWER * n_best
         if n_best < 1 or beam_size < n_best:
             raise UserError("n_best must be at least 1, and beam_size at least n_best")
+        if beam_size > MOST_HYPOTHESES:
+            raise UserError(
+                f"beam_size, which is {HYPOTHESES_PER_ANSWER} times n_best where it is not given, "
+                f"must be at most {MOST_HYPOTHESES}, not {beam_size}"
+            )
         if source not in (None, SOURCE_LEXICON, SOURCE_MODEL):
             raise UserError(f"the source must be {SOURCE_LEXICON} or {SOURCE_MODEL}")
         words = list(words)
@@ -344,7 +353,8 @@ class BasePronouncer(ABC):
         alignment: list[tuple[str, tuple[str, ...]]] = []
         probability = 1.0
         for piece in pieces:
-            best = found[piece][0]
+            # A server may know nothing to say.
+            best = next(iter(found[piece]), Alternative((), 0.0))
             phones.extend(best.phones)
             alignment.extend(self._untagged(best.alignment))
             probability *= best.probability

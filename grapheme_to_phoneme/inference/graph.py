@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from math import exp
+from math import exp, inf
 from pathlib import Path
 
 from grapheme_to_phoneme.inference.base import (
@@ -97,10 +97,11 @@ def _merge(texts: Sequence[str], scores: Sequence[float]) -> Sequence[Alternativ
     if len(texts) == 1:
         return (Alternative(tuple(texts[0].split()), round_probability(exp(scores[0]))),)
     probabilities: dict[str, float] = defaultdict(float)
+    # They come best first, and stay so where float64 knows nothing but 0 of their probabilities,
+    # as of long words. The best one stays even where it is impossible, as where it is alone.
     for text, score in zip(texts, scores, strict=True):
-        probability = exp(score)
-        if probability > 0.0:
-            probabilities[text] += probability
+        if score > -inf or not probabilities:
+            probabilities[text] += exp(score)
     ranked = sorted(probabilities.items(), key=lambda item: -item[1])
     return [Alternative(tuple(text.split()), round_probability(value)) for text, value in ranked]
 

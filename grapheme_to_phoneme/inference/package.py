@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from grapheme_to_phoneme.errors import UserError
@@ -43,34 +45,50 @@ def model_file(path: Path) -> Path:
         path: a model file or a package's folder.
 
     Raises:
-        UserError: if there is nothing at ``path``, or a folder that is no package of this
-            format version, or one of which a byte has changed or a file is missing.
+        UserError: if there is nothing at ``path``, or what cannot be read, or a folder that is
+            no package of this format version, or one of which a byte has changed or a file is
+            missing.
     """
-    if path.is_file():
-        return path
-    if not path.is_dir():
-        raise UserError(f"there is no model file {path}: train one with `g2p train`")
-    manifest = _read_manifest(path)
-    for name, expected in manifest["sha256"].items():
-        file = path / name
-        if not file.is_file():
-            raise UserError(f"the package {path} is not whole, {name} is missing: copy it again")
-        if _sha256(file) != expected:
-            raise UserError(
-                f"{file} is not what it was when the package was made: copy the package again"
-            )
-    return path / manifest["default"]
+    with _readable(path):
+        if path.is_file():
+            return path
+        if not path.is_dir():
+            raise UserError(f"there is no model file {path}: train one with `g2p train`")
+        manifest = _read_manifest(path)
+        for name, expected in manifest["sha256"].items():
+            file = path / name
+            if not file.is_file():
+                raise UserError(
+                    f"the package {path} is not whole, {name} is missing: copy it again"
+                )
+            if _sha256(file) != expected:
+                raise UserError(
+                    f"{file} is not what it was when the package was made: copy the package again"
+                )
+        return path / manifest["default"]
 
 
 def lexicon_file(path: Path) -> Path | None:
     """Return the packed lexicon of a package; None where ``path`` is none or has none."""
-    is_packed = path.is_dir() and LEXICON_NAME in _read_manifest(path)["sha256"]
-    return path / LEXICON_NAME if is_packed else None
+    with _readable(path):
+        is_packed = path.is_dir() and LEXICON_NAME in _read_manifest(path)["sha256"]
+        return path / LEXICON_NAME if is_packed else None
 
 
 def notices(path: Path) -> list[Path]:
     """Return what must travel with a package's model; nothing where ``path`` is a model file."""
     return [notice for pattern in NOTICES for notice in sorted(path.glob(pattern))]
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what the system says of a model that it does not let read into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot read the model {path}: {error.strerror}; mend the rights or name another"
+        ) from error
 
 
 def _read_manifest(folder: Path) -> dict:
@@ -84,8 +102,10 @@ def _read_manifest(folder: Path) -> dict:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         version = manifest["format_version"]
         # Names, not paths: a package must not lead out of its folder.
-        is_sound = manifest["default"] in manifest["sha256"] and all(
-            Path(name).name == name for name in manifest["sha256"]
+        is_sound = (
+            isinstance(manifest["sha256"], dict)
+            and manifest["default"] in manifest["sha256"]
+            and all(Path(name).name == name for name in manifest["sha256"])
         )
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged: copy the package again") from error

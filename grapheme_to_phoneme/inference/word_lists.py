@@ -219,9 +219,12 @@ def open_input(path: str) -> Iterator[BinaryIO]:
     """Open a word list, or standard input for ``-``.
 
     Raises:
-        UserError: if the file cannot be read.
+        UserError: if the file cannot be read, or standard input is closed.
     """
     if path == STANDARD_STREAM:
+        # Python has none where the shell closed it, with `<&-`.
+        if sys.stdin is None:
+            raise UserError("cannot read standard input: it is closed; say --input FILE")
         yield sys.stdin.buffer
         return
     try:

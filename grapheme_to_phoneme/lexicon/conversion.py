@@ -188,7 +188,7 @@ def _line(record: Record, target_format: str) -> str:
         check_pls_record(record)
         return ""
     if target_format != formats.JSON_LINES:
-        if any(character in record.spelling for character in "\t\n"):
+        if any(character in record.spelling for character in "\t\r\n"):
             raise LineFault("a tab or line end ends the spelling")
         if record.spelling.startswith(BYTE_ORDER_MARK):
             raise LineFault("a byte order mark is no letter")

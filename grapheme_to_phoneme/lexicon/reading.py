@@ -47,15 +47,16 @@ MOST_PHONES = 10_000
 #: Pronunciations that are kept once for all entries that share them.
 SHARED_PRONUNCIATIONS = 1 << 16
 
-STRESS_MARKS = re.compile(r"^[ˈˌ]+|[0-2]$")
+#: Digits are stress after the capitals of ARPAbet alone: X-SAMPA's 1 and 2 are vowels.
+STRESS_MARKS = re.compile(r"^[ˈˌ]+|(?<=[A-Z])[0-2]$")
 
 
 class LexiconReader:
     """The records of a lexicon file, one after the other, in bounded memory.
 
     Args:
-        path: a UTF-8 file, with or without a byte order mark, with any line ends; XML may have
-            the encoding that it declares.
+        path: a UTF-8 file, with or without a byte order mark, with LF or CR LF as line ends;
+            XML may have the encoding that it declares.
         lexicon_format: one of ``LEXICON_FORMATS``; ``auto`` tells by content.
         segment: whether pronunciations are IPA without spaces, to be divided into phones.
 
@@ -140,7 +141,7 @@ class LexiconReader:
         parse = self._parse_json if is_json else formats.PARSERS[self.format]
         for number, line in enumerate(chain(sample, lines), start=1):
             self._is_blank = self._is_blank and not line.strip()
-            yield number, lambda line=line: parse(line)
+            yield number, lambda line=line: parse(_whole(line))
 
     def _parse_json(self, line: str) -> Record | None:
         record, left_out = formats.parse_json(line)
@@ -255,6 +256,13 @@ class _Sharing:
             spelling = self._last.spelling
         self._last = Entry(spelling, known)
         return self._last
+
+
+def _whole(line: str) -> str:
+    """Return a line, unless it is several with the line ends of another age."""
+    if "\r" in line.rstrip("\r"):
+        raise LineFault("a carriage return alone ends no line: save it with line feeds")
+    return line
 
 
 def _sample(lines: Iterator[str]) -> Iterator[str]:

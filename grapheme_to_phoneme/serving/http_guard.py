@@ -77,7 +77,7 @@ class GuardSettings:
         most_bytes: of a body.
         most_connections: at a time.
         read_timeout_s: that a request may take to arrive.
-        answer_timeout_s: that an answer may take.
+        answer_timeout_s: that an answer may take to come from Triton, and again to be taken.
     """
 
     most_bytes: int
@@ -162,6 +162,8 @@ class HttpGuard:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
+        # What is written is waited for until the system has all of it.
+        writer.transport.set_write_buffer_limits(0)
         is_welcome = len(self._connections) < self.settings.most_connections
         self._connections.add(task)
         upstream: list[_Upstream] = []
@@ -210,15 +212,12 @@ class HttpGuard:
                 )
             _check_body(request)
             answer = await self._ask(request, upstream)
-            await _write_answer(writer, answer, request.keeps_alive)
-            return request.keeps_alive
+            return await self._send(writer, answer, request.keeps_alive)
         except Refusal as refusal:
-            await self._refuse(writer, refusal, request, started)
-            return not refusal.closes and request is not None and request.keeps_alive
+            return await self._refuse(writer, refusal, request, started)
         except TimeoutError:
             refusal = Refusal(HTTPStatus.REQUEST_TIMEOUT, "the request did not arrive in time")
-            await self._refuse(writer, refusal, request, started)
-            return False
+            return await self._refuse(writer, refusal, request, started)
         except asyncio.IncompleteReadError:
             return False
         finally:
@@ -301,7 +300,8 @@ class HttpGuard:
         refusal: Refusal,
         request: Request | None,
         started: float,
-    ) -> None:
+    ) -> bool:
+        """Say why a request is not let through; tell whether another may follow."""
         what = f"{request.method} {request.target}" if request else "a connection"
         self.log.write(
             "WARNING",
@@ -317,7 +317,20 @@ class HttpGuard:
             headers["retry-after"] = "1"
         keeps_alive = not refusal.closes and request is not None and request.keeps_alive
         with suppress(ConnectionError):
-            await _write_answer(writer, Answer(refusal.status, headers, body), keeps_alive)
+            answer = Answer(refusal.status, headers, body)
+            return await self._send(writer, answer, keeps_alive)
+        return False
+
+    async def _send(self, writer: asyncio.StreamWriter, answer: Answer, keeps_alive: bool) -> bool:
+        """Send an answer; tell whether another request may follow."""
+        try:
+            async with asyncio.timeout(self.settings.answer_timeout_s):
+                await _write_answer(writer, answer, keeps_alive)
+        except TimeoutError:
+            # Who does not read would keep one of the connections for ever.
+            writer.transport.abort()
+            return False
+        return keeps_alive
 
 
 def _parse_head(head: bytes) -> tuple[Request, int | None]:
@@ -332,7 +345,7 @@ def _parse_head(head: bytes) -> tuple[Request, int | None]:
         if not colon or not TOKEN.fullmatch(name):
             raise Refusal(HTTPStatus.BAD_REQUEST, "a header is malformed")
         key, text = name.decode().lower(), value.decode("latin-1").strip(" \t")
-        if not text.isprintable():
+        if not text.replace("\t", " ").isprintable():
             raise Refusal(HTTPStatus.BAD_REQUEST, f"the header {key} has control characters")
         if headers.setdefault(key, text) != text:
             if key in ("content-length", "transfer-encoding", "host", JSON_LENGTH):

@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import numpy as np
@@ -59,14 +60,38 @@ class Transport(ABC):
             UserError: if it will not.
         """
 
-    @abstractmethod
     def infer(self, words: Sequence[str], options: protocol.Options) -> list[list[Alternative]]:
         """Return the pronunciations of words, those that exist.
 
         Raises:
             ServerBusy: if the server cannot answer now.
-            UserError: if it will not.
+            UserError: if it will not, or answers what no model of this package does.
         """
+        answer = self._request(words, options)
+        try:
+            rows = self._rows(answer, options)
+            found = protocol.decode_answers(
+                rows[protocol.PHONES], rows[protocol.PROBABILITY], rows.get(protocol.ALIGNMENT)
+            )
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise self._stranger() from error
+        if len(found) != len(words):
+            raise self._stranger()
+        return found
+
+    @abstractmethod
+    def _request(self, words: Sequence[str], options: protocol.Options) -> Any:
+        """Ask for words; return what the server says."""
+
+    @abstractmethod
+    def _rows(self, answer: Any, options: protocol.Options) -> dict[str, list[list]]:
+        """Return the values of an answer's outputs by their names, those of a word together.
+
+        What this raises where the answer is of another kind is left to the caller.
+        """
+
+    def _stranger(self) -> UserError:
+        return UserError(f"what answers at {self._address.geturl()} is no Triton")
 
 
 class HttpTransport(Transport):
@@ -84,7 +109,7 @@ class HttpTransport(Transport):
         except (AttributeError, KeyError, TypeError) as error:
             raise self._stranger() from error
 
-    def infer(self, words: Sequence[str], options: protocol.Options) -> list[list[Alternative]]:
+    def _request(self, words: Sequence[str], options: protocol.Options) -> dict:
         tensor = {
             "name": protocol.WORD,
             "datatype": "BYTES",
@@ -96,16 +121,16 @@ class HttpTransport(Transport):
             "outputs": [{"name": name} for name in _wanted(options)],
             "parameters": options.to_parameters(),
         }
-        answer = self._ask("POST", f"{self._path}/infer", document)
-        values = {}
+        return self._ask("POST", f"{self._path}/infer", document)
+
+    def _rows(self, answer: dict, options: protocol.Options) -> dict[str, list[list]]:
+        rows = {}
         for output in answer["outputs"]:
             data, n_best = output["data"], output["shape"][-1]
-            values[output["name"]] = [
+            rows[output["name"]] = [
                 data[start : start + n_best] for start in range(0, len(data), n_best)
             ]
-        return protocol.decode_answers(
-            values[protocol.PHONES], values[protocol.PROBABILITY], values.get(protocol.ALIGNMENT)
-        )
+        return rows
 
     @property
     def _path(self) -> str:
@@ -145,9 +170,6 @@ class HttpTransport(Transport):
             connection = self._own.connection = kind(host, port, timeout=self._timeout_s)
         return connection
 
-    def _stranger(self) -> UserError:
-        return UserError(f"what answers at {self._address.geturl()} is no Triton")
-
 
 class GrpcTransport(Transport):
     """gRPC, by the package tritonclient; may be used from several threads."""
@@ -168,25 +190,25 @@ class GrpcTransport(Transport):
         config = self._ask(self._client.get_model_config, self._model).config
         return {name: value.string_value for name, value in config.parameters.items()}
 
-    def infer(self, words: Sequence[str], options: protocol.Options) -> list[list[Alternative]]:
+    def _request(self, words: Sequence[str], options: protocol.Options) -> Any:
         tensor = self._triton.InferInput(protocol.WORD, [len(words), 1], "BYTES")
         contents = [[word.encode()] for word in words]
         tensor.set_data_from_numpy(np.array(contents, dtype=object))
         wanted = [self._triton.InferRequestedOutput(name) for name in _wanted(options)]
-        answer = self._ask(
+        return self._ask(
             self._client.infer,
             self._model,
             [tensor],
             outputs=wanted,
             parameters=options.to_parameters(),
         )
-        values = {name: answer.as_numpy(name).tolist() for name in _wanted(options)}
-        alignments = values.get(protocol.ALIGNMENT)
-        return protocol.decode_answers(
-            _decode(values[protocol.PHONES]),
-            values[protocol.PROBABILITY],
-            None if alignments is None else _decode(alignments),
-        )
+
+    def _rows(self, answer: Any, options: protocol.Options) -> dict[str, list[list]]:
+        rows = {}
+        for name in _wanted(options):
+            values = answer.as_numpy(name).tolist()
+            rows[name] = values if name == protocol.PROBABILITY else _decode(values)
+        return rows
 
     def _ask(self, method, *arguments, **named):
         from tritonclient.utils import InferenceServerException
@@ -210,8 +232,13 @@ def connect(server: str, model: str, timeout_s: float) -> Transport:
 
     Raises:
         MissingDependencyError: if what gRPC needs is not installed.
-        UserError: if ``server`` is no such address.
+        UserError: if ``server`` is no such address, or ``timeout_s`` no time.
     """
+    if not 0 < timeout_s <= threading.TIMEOUT_MAX:
+        raise UserError(
+            f"infer.server_timeout_s must be above 0 and at most {threading.TIMEOUT_MAX:.0f}, "
+            f"not {timeout_s}"
+        )
     try:
         address = urlsplit(server)
         is_address = address.scheme in SCHEMES and address.hostname and address.port

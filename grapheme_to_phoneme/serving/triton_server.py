@@ -33,6 +33,9 @@ BROKEN_STOP_S = 2.0
 #: Beyond what requests in flight may take: that the server needs to end itself.
 STOP_MARGIN_S = 10.0
 
+#: The system would take the last 16 bits of a larger one, which are another port.
+LARGEST_PORT = 2**16 - 1
+
 #: Lines of the log to look for a reason in.
 LAST_LINES = 200
 LONGEST_LINE = 2**20
@@ -139,11 +142,17 @@ class _Supervisor:
         return process
 
     async def _pass_on_log(self, process: Process) -> None:
-        with suppress(ValueError):  # a line beyond any length
-            async for content in process.stdout:
-                line = content.decode(errors="replace")
-                self._last_lines.append(line)
-                self._log.write_triton(line)
+        while True:
+            # Whatever comes is taken, since the server waits where nobody does.
+            try:
+                content = await process.stdout.readline()
+            except ValueError:  # a line beyond any length
+                continue
+            if not content:
+                return
+            line = content.decode(errors="replace")
+            self._last_lines.append(line)
+            self._log.write_triton(line)
 
     async def _until_ready(self, process: Process) -> None:
         deadline = time.monotonic() + self._settings.start_timeout_s
@@ -252,6 +261,8 @@ def _dead_children(pid: int) -> set[int]:
 
 
 def _check_port(host: str, port: int, name: str) -> None:
+    if not 1 <= port <= LARGEST_PORT:
+        raise UserError(f"serve.{name} must be 1 to {LARGEST_PORT}, not {port}")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:

@@ -5,10 +5,12 @@ import io
 import os
 import pty
 import resource
+import shutil
 import signal
 import struct
 import subprocess
 import termios
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -170,6 +172,27 @@ def test_going_on_differently_is_refused_and_loses_nothing(
     assert (tmp_path / "out.tsv").read_bytes() == unbroken.output
 
 
+def test_going_on_with_a_pipe_is_refused(unbroken: Unbroken, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    changes = {"output": str(pipe), "resume": True}
+    with pytest.raises(UserError, match="--resume goes on with a file"):
+        job.pronounce_list(OmegaConf.merge(unbroken.settings, changes), unbroken.model)
+    assert pipe.is_fifo()
+
+
+def test_pipe_gets_all_answers_and_no_checkpoint(unbroken: Unbroken, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    received: list[bytes] = []
+    reader = threading.Thread(target=lambda: received.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    job.pronounce_list(OmegaConf.merge(unbroken.settings, {"output": str(pipe)}), unbroken.model)
+    reader.join(60)
+    assert received == [unbroken.output]
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
+
+
 def test_going_on_with_another_model_is_refused(
     unbroken: Unbroken, tiny_run: TinyRun, tmp_path: Path
 ) -> None:
@@ -203,6 +226,11 @@ def test_beginning_anew_where_nothing_is_left(unbroken: Unbroken, tmp_path: Path
         ({"workers": -1}, "workers must be"),
         ({"cache_mb": -1}, "cache_mb must be"),
         ({"words_per_batch": 0}, "words_per_batch must be"),
+        ({"threads": -1}, "threads must be at least 0"),
+        ({"letters_per_batch": -1}, "letters_per_batch must be"),
+        ({"longest_word": 1}, "longest_word must be at least 2"),
+        ({"longest_line": 0}, "longest_line must be"),
+        ({"report_limit": -1}, "report_limit must be"),
     ],
 )
 def test_settings_that_make_no_sense(
@@ -212,6 +240,40 @@ def test_settings_that_make_no_sense(
     with pytest.raises(UserError, match=reason):
         job.pronounce_list(OmegaConf.merge(unbroken.settings, changes), unbroken.model)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["input", "dictionary"])
+@pytest.mark.parametrize("suffix", ["", ".partial", ".resume"])
+def test_output_that_is_what_answers_are_made_from(
+    unbroken: Unbroken, tmp_path: Path, name: str, suffix: str
+) -> None:
+    source, link = tmp_path / f"words.txt{suffix}", tmp_path / "link.tsv"
+    content = Path(unbroken.settings[name]).read_bytes()
+    source.write_bytes(content)
+    link.symlink_to("words.txt")
+    changes = {name: str(source), "output": str(link)}
+    with pytest.raises(UserError, match=f"would change the {name}, .*: name another"):
+        job.pronounce_list(OmegaConf.merge(unbroken.settings, changes), unbroken.model)
+    assert source.read_bytes() == content
+    assert sorted(tmp_path.iterdir()) == [link, source]
+
+
+def test_output_that_is_the_model(tiny_run: TinyRun, tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    shutil.copyfile(tiny_run.model, model)
+    with pytest.raises(UserError, match="would change the model"):
+        job.pronounce_words(infer_settings(output=str(model)), model, ["stone"])
+    assert model.read_bytes() == tiny_run.model.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["lexicon.sqlite", "out.tsv"])
+def test_output_that_is_in_the_package(package_with_lexicon: Path, name: str) -> None:
+    target = package_with_lexicon / name
+    before = sorted(package_with_lexicon.iterdir())
+    with pytest.raises(UserError, match="would change the model"):
+        job.pronounce_words(infer_settings(output=str(target)), package_with_lexicon, ["stone"])
+    assert sorted(package_with_lexicon.iterdir()) == before
+    job.pronounce_words(infer_settings(), package_with_lexicon, ["stone"])
 
 
 # The command

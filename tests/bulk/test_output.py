@@ -1,10 +1,13 @@
 """Output files: whole lines, whole files, and what an interrupted run leaves."""
 
 import errno
+import fcntl
+import json
 import os
 import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,6 +22,7 @@ from grapheme_to_phoneme.bulk.output import (
     load_checkpoint,
     open_output,
     open_standard_output,
+    output_files,
     save_checkpoint,
 )
 from grapheme_to_phoneme.errors import UserError
@@ -68,8 +72,9 @@ def test_error_of_the_work_is_not_blamed_on_the_output(tmp_path: Path) -> None:
         raise ConnectionError("elsewhere")
 
 
-@pytest.mark.parametrize("name", ["missing/out.tsv", "."])
+@pytest.mark.parametrize("name", ["missing/out.tsv", ".", "x" * 300, "loop"])
 def test_output_that_cannot_be_written(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
     with (
         pytest.raises(UserError, match="cannot write"),
         open_output(str(tmp_path / name)) as output,
@@ -98,10 +103,107 @@ def test_interrupted_output_does_not_take_the_name(tmp_path: Path) -> None:
     assert target.read_text() == "yesterday"
 
 
+def test_closed_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(UserError, match="it is closed; say --output"), open_standard_output():
+        pytest.fail("the work was begun")
+
+
 def test_standard_output(capfdbinary) -> None:
     with open_standard_output() as output:
         output.write(b"\xc3\xa9\xff\n")
     assert capfdbinary.readouterr().out == b"\xc3\xa9\xff\n"
+
+
+# What is no plain file
+
+
+@pytest.mark.parametrize("content", ["yesterday", None])
+def test_link_stays_and_its_file_gets_the_answers(tmp_path: Path, content: str | None) -> None:
+    (tmp_path / "links").mkdir()
+    link, target = tmp_path / "links" / "out.tsv", tmp_path / "real.tsv"
+    link.symlink_to(target)
+    if content is not None:
+        target.write_text(content)
+    interrupt(link, b"one\n")
+    checkpoint = load_checkpoint(str(link), SETTINGS)
+    assert checkpoint == CHECKPOINT
+    with open_output(str(link), checkpoint) as output:
+        output.write(b"two\n")
+    assert link.is_symlink() and target.read_bytes() == b"one\ntwo\n"
+    names = [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))]
+    assert names == ["links", "links/out.tsv", "real.tsv"]
+
+
+def test_pipe_gets_the_lines_as_they_come(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert output_files(str(pipe)) == output_files("-") == ()
+    received: list[bytes] = []
+
+    def read() -> None:
+        with pipe.open("rb") as file:
+            received.extend(file)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    with open_output(str(pipe)) as output:
+        output.write(b"one\n")
+        output.flush()
+        output.write(b"two\n")
+    reader.join(60)
+    assert received == [b"one\n", b"two\n"]
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
+
+
+# Two runs
+
+
+def test_output_of_a_run_is_left_alone(tmp_path: Path) -> None:
+    target = tmp_path / "out.tsv"
+    with open_output(str(target)) as output:
+        output.write(b"one\n")
+        output.sync()
+        save_checkpoint(str(target), CHECKPOINT)
+        for checkpoint in (None, CHECKPOINT):
+            with (
+                pytest.raises(UserError, match="another run writes it"),
+                open_output(str(target), checkpoint),
+            ):
+                pytest.fail("the work was begun")
+        assert load_checkpoint(str(target), SETTINGS) == CHECKPOINT
+        output.write(b"two\n")
+    assert target.read_bytes() == b"one\ntwo\n"
+
+
+def test_output_of_a_run_that_has_just_ended_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, partial = tmp_path / "out.tsv", tmp_path / "out.tsv.partial"
+    partial.write_bytes(b"one\n")
+
+    def lock_too_late(*_: object) -> None:
+        partial.replace(target)
+
+    monkeypatch.setattr(fcntl, "flock", lock_too_late)
+    with pytest.raises(UserError, match="another run writes it"), open_output(str(target)):
+        pytest.fail("the work was begun")
+    assert target.read_bytes() == b"one\n"
+
+
+@pytest.mark.parametrize("has_module", [True, False])
+def test_where_nothing_can_be_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_module: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    if not has_module:
+        monkeypatch.setitem(sys.modules, "fcntl", None)
+    with open_output(str(tmp_path / "out.tsv")) as output:
+        output.write(b"one\n")
+    assert (tmp_path / "out.tsv").read_bytes() == b"one\n"
 
 
 # Full disks
@@ -236,6 +338,34 @@ def test_damaged_checkpoint_is_refused(tmp_path: Path, content: bytes, reason: s
     interrupt(target, b"one\n")
     (tmp_path / "out.tsv.resume").write_bytes(content)
     with pytest.raises(UserError, match=reason):
+        load_checkpoint(str(target), SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("part", "changes"),
+    [
+        ("", {"settings": None}),
+        ("", {"bytes_written": "1"}),
+        ("", {"bytes_written": -1}),
+        ("position", {"bytes_read": None}),
+        ("position", {"sha256": 3}),
+        ("report", {"words": "1"}),
+        ("report", {"limit": True}),
+        ("report", {"unknown_count": 1.5}),
+        ("report", {"unknown": [[7, ["7"]]]}),
+        ("report", {"unknown": [["7", [7]]]}),
+    ],
+)
+def test_checkpoint_with_other_kinds_is_refused(
+    tmp_path: Path, part: str, changes: dict[str, object]
+) -> None:
+    target = tmp_path / "out.tsv"
+    interrupt(target, b"one\n")
+    path = tmp_path / "out.tsv.resume"
+    document = json.loads(path.read_text())
+    (document[part] if part else document).update(changes)
+    path.write_text(json.dumps(document))
+    with pytest.raises(UserError, match="is damaged"):
         load_checkpoint(str(target), SETTINGS)
 
 

@@ -2,7 +2,9 @@
 
 import shutil
 import threading
+from collections.abc import Sequence
 from importlib import metadata
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,12 @@ import grapheme_to_phoneme
 from grapheme_to_phoneme import Alternative, Pronouncer, Pronunciation
 from grapheme_to_phoneme.constants import DISTRIBUTION_NAME
 from grapheme_to_phoneme.errors import UserError
-from grapheme_to_phoneme.inference.metadata import DESCRIPTION_PROPERTY, FORMAT_PROPERTY
+from grapheme_to_phoneme.inference.graph import GraphPronouncer
+from grapheme_to_phoneme.inference.metadata import (
+    DESCRIPTION_PROPERTY,
+    FORMAT_PROPERTY,
+    ModelMetadata,
+)
 from tests.conftest import TinyRun
 
 WORDS = ["stone", "kitten", "rest", "o'neil", "brand", "zzyzx"]
@@ -229,6 +236,59 @@ def test_one_string_is_no_list(pronouncer: Pronouncer, word: str) -> None:
 def test_impossible_numbers(pronouncer: Pronouncer, n_best: int, beam_size: int | None) -> None:
     with pytest.raises(UserError, match="at least 1, and beam_size at least n_best"):
         pronouncer.pronounce(["stone"], n_best=n_best, beam_size=beam_size)
+
+
+@pytest.mark.parametrize(
+    ("n_best", "beam_size"), [(1, 2**63), (1, 10**9), (2**62, None), (10_000, 20_000)]
+)
+def test_numbers_beyond_all_memory(
+    pronouncer: Pronouncer, n_best: int, beam_size: int | None
+) -> None:
+    with pytest.raises(UserError, match="must be at most 10000"):
+        pronouncer.pronounce([], n_best=n_best, beam_size=beam_size)
+
+
+class ScriptedPronouncer(GraphPronouncer):
+    """Says of every word what it is told to: texts, and the logarithms of their probabilities."""
+
+    def __init__(self, metadata: ModelMetadata, said: dict[str, float], longest_word: int) -> None:
+        super().__init__(metadata, 1, 0, longest_word)
+        self._said = said
+
+    def _run(self, batch: Sequence[str], beam_size: int, outputs: Sequence[str]) -> list[list]:
+        return [[list(values)] * len(batch) for values in (self._said, self._said.values())]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        # What float64 takes for 0 is in its order all the same, and what is impossible is not.
+        ({"Q K": -800.0, "K": -900.0, "Z": -inf}, [("Q", "K"), ("K",)]),
+        ({"K": -700.0, "Q K": -800.0}, [("K",), ("Q", "K")]),
+        # Greedy search, too, says the best that there is.
+        ({"K": -inf, "Q K": -inf}, [("K",)]),
+    ],
+)
+def test_improbable_words(
+    pronouncer: Pronouncer, said: dict[str, float], expected: list[tuple[str, ...]]
+) -> None:
+    scripted = ScriptedPronouncer(pronouncer.metadata, said, longest_word=4)
+    (answer,) = scripted.pronounce(["kit"], n_best=3)
+    assert [answer.phones, *(other.phones for other in answer.alternatives)] == expected
+    assert 0.0 <= answer.probability < 1e-300
+    (pieces,) = scripted.pronounce(["kitkit"], n_best=3)
+    assert pieces.phones == 2 * expected[0] and pieces.probability == 0.0
+
+
+def test_piece_that_a_server_says_nothing_of(pronouncer: Pronouncer) -> None:
+    class Speechless(ScriptedPronouncer):
+        def _search_words(
+            self, spellings: Sequence[str], *_: object
+        ) -> dict[str, Sequence[Alternative]]:
+            return {spelling: () for spelling in spellings}
+
+    (answer,) = Speechless(pronouncer.metadata, {}, longest_word=4).pronounce(["kitkit"])
+    assert (answer.phones, answer.probability) == ((), 0.0)
 
 
 def test_several_threads_may_use_it(pronouncer: Pronouncer) -> None:

@@ -240,6 +240,12 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         assert file.read() == b"one\r\n"
 
 
+def test_closed_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(UserError, match="it is closed; say --input"), open_input("-"):
+        pytest.fail("the work was begun")
+
+
 def test_real_model_answers_every_line(tiny_run: TinyRun) -> None:
     pronouncer = Pronouncer(tiny_run.model, threads=1)
     content = "stone\r\n\n caf\u00e9 \nnaïve\n".encode() + b"\xff\nkitten\n" + b"s" * 5000 + b"\n"

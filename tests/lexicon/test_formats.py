@@ -353,6 +353,7 @@ def test_cmudict_survives_pls_in_ipa(cmudict_path: Path, tmp_path: Path) -> None
         (Record("New York", ("N",)), "kaldi", "white space ends the spelling"),
         (Record("New York", ("N",)), "mfa", "white space ends the spelling"),
         (Record("a\tb", ("A",)), "tsv", "a tab or line end ends the spelling"),
+        (Record("a\rb", ("A",)), "tsv", "a tab or line end ends the spelling"),
         (Record("c#", ("S",)), "cmudict", "'#' begins a comment"),
         (Record("f(2)", ("F",)), "cmudict", "counts pronunciations"),
         (Record(";;;a", ("A",)), "cmudict", "begins a comment"),

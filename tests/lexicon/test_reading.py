@@ -1,5 +1,7 @@
 """Lexicons are read whole, or refused with one line that names what is wrong."""
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -77,8 +79,9 @@ def test_real_cmudict_keeps_every_line(cmudict_path: Path) -> None:
         ("K AE1 T AH0 L AO2 G", ("K", "AE", "T", "AH", "L", "AO", "G")),
         ("ˈk æ ˌt", ("k", "æ", "t")),
         ("ˈ k æ", ("k", "æ")),
-        # Tone digits above 2 are not stress.
-        ("a5 n4", ("a5", "n4")),
+        # Tone digits are not stress, nor are X-SAMPA's vowels 1 and 2.
+        ("a5 n1", ("a5", "n1")),
+        ("b l 2 9 1", ("b", "l", "2", "9", "1")),
     ],
 )
 def test_strip_stress(tmp_path: Path, written: str, stripped: tuple[str, ...]) -> None:
@@ -120,6 +123,8 @@ def test_normalization_is_the_given_one(tmp_path: Path) -> None:
         (b"\r\n \n", "tsv", ["is empty"]),
         (b"\xef\xbb\xbf", "tsv", ["is empty"]),
         ("# only a comment\n", "cmudict", ["holds no entries"]),
+        ("cat\tK\rdog\tD\r", "auto", ["line 1: a carriage return alone ends no line"]),
+        ("cat K\ndog D\rfox F\n", "cmudict", ["line 2: a carriage return alone"]),
     ],
 )
 def test_malformed(
@@ -247,5 +252,39 @@ def test_writing_fails_clearly_and_leaves_the_old_file(tmp_path: Path) -> None:
         write_tsv(path, interrupted())
     assert path.read_text() == "old\tO\n"
     assert list(tmp_path.iterdir()) == [path]
-    with pytest.raises(UserError, match="cannot write .*paths.data_dir"):
+    with pytest.raises(UserError, match="cannot write .*or choose another folder$"):
         write_tsv(path / "below_a_file.tsv", [Entry("new", ("N",))])
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "folder", "folder/.."])
+def test_folder_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path / "folder")
+    (tmp_path / "folder" / "folder").mkdir()
+    with pytest.raises(UserError, match="cannot write .*: it is a folder"):
+        write_tsv(Path(name), [Entry("new", ("N",))])
+    assert len(list(tmp_path.rglob("*"))) == 2
+
+
+@pytest.mark.parametrize("content", ["old\tO\n", None])
+def test_link_stays_and_its_file_is_written(tmp_path: Path, content: str | None) -> None:
+    link, target = tmp_path / "link.tsv", tmp_path / "below" / "real.tsv"
+    link.symlink_to(target)
+    if content is not None:
+        target.parent.mkdir()
+        target.write_text(content)
+    write_tsv(link, [Entry("new", ("N",))])
+    assert link.is_symlink() and target.read_text() == "new\tN\n"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_pipe_stays_and_its_reader_gets_the_lexicon(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    received: list[bytes] = []
+    reader = threading.Thread(target=lambda: received.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    write_tsv(pipe, [Entry("new", ("N",))])
+    reader.join(60)
+    assert received == [b"new\tN\n"]
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]

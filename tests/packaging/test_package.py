@@ -1,14 +1,21 @@
 """A package is whole, says where it comes from, and is refused once a byte has changed."""
 
+import errno
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from grapheme_to_phoneme import Pronouncer
 from grapheme_to_phoneme.errors import UserError
-from grapheme_to_phoneme.inference.package import MANIFEST_NAME, model_file, write_manifest
+from grapheme_to_phoneme.inference.package import (
+    MANIFEST_NAME,
+    lexicon_file,
+    model_file,
+    write_manifest,
+)
 from tests.conftest import TinyRun, run_g2p
 
 WORDS = ["stone", "kitten", "o'neil"]
@@ -138,6 +145,7 @@ def test_missing_file_is_refused(copy: Path) -> None:
         ({"default": "../../model.onnx"}, "is damaged"),
         ({"sha256": {"../int8.onnx": "0"}, "default": "../int8.onnx"}, "is damaged"),
         ({"sha256": 3}, "is damaged"),
+        ({"sha256": ["int8.onnx"], "default": "int8.onnx"}, "is damaged"),
     ],
 )
 def test_strange_manifest_is_refused(copy: Path, changes: dict, told: str) -> None:
@@ -157,6 +165,33 @@ def test_manifest_that_is_none_is_refused(copy: Path, content: bytes) -> None:
 def test_folder_that_is_no_package(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no package that `g2p package` wrote"):
         model_file(tmp_path)
+
+
+@pytest.mark.parametrize("find", [model_file, lexicon_file])
+@pytest.mark.parametrize("is_found", [True, False])
+def test_model_that_may_not_be_read(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    find: Callable[[Path], Path | None],
+    is_found: bool,
+) -> None:
+    """The system refuses to say what is there, or refuses to open it."""
+    (tmp_path / "model.onnx").write_bytes(b"abc")
+    write_manifest(tmp_path, "model.onnx")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open" if is_found else "stat", refuse)
+    if is_found:
+        monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(UserError, match=f"cannot read the model {tmp_path}: Permission denied"):
+        find(tmp_path)
+
+
+def test_name_that_is_too_long() -> None:
+    with pytest.raises(UserError, match="cannot read the model x*: File name too long"):
+        model_file(Path("x" * 300))
 
 
 def test_manifest_lists_what_is_there(tmp_path: Path) -> None:
