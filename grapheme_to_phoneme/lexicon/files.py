@@ -39,14 +39,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     The bytes go to a temporary file in the same folder, which is made where it is missing.
     If the block raises, ``path`` stays what it was and the temporary file is removed, so a
-    reader never sees half a file. A device or a pipe gets the bytes as they come.
+    reader never sees half a file. A device or a pipe gets the bytes as they come. A symbolic
+    link is replaced, not followed: DVC may have linked data to its cache, which never changes.
 
     Raises:
         UserError: if the folder cannot be written to or the disk is full.
     """
     try:
-        target = file_to_replace(path)
-        with path.open("wb") if target is None else _replacement(target) as stream:
+        is_stream = file_to_replace(path) is None
+        with path.open("wb") if is_stream else _replacement(path) as stream:
             yield stream
     except OSError as error:
         raise UserError(

@@ -266,16 +266,13 @@ def test_folder_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert len(list(tmp_path.rglob("*"))) == 2
 
 
-@pytest.mark.parametrize("content", ["old\tO\n", None])
-def test_link_stays_and_its_file_is_written(tmp_path: Path, content: str | None) -> None:
-    link, target = tmp_path / "link.tsv", tmp_path / "below" / "real.tsv"
+def test_link_is_replaced_and_its_file_stays(tmp_path: Path) -> None:
+    link, target = tmp_path / "link.tsv", tmp_path / "cached.tsv"
     link.symlink_to(target)
-    if content is not None:
-        target.parent.mkdir()
-        target.write_text(content)
+    target.write_text("old")
     write_tsv(link, [Entry("new", ("N",))])
-    assert link.is_symlink() and target.read_text() == "new\tN\n"
-    assert list(target.parent.iterdir()) == [target]
+    assert not link.is_symlink() and link.read_text() == "new\tN\n"
+    assert target.read_text() == "old"
 
 
 def test_pipe_stays_and_its_reader_gets_the_lexicon(tmp_path: Path) -> None:
