@@ -4,6 +4,7 @@ Every command imports what it needs inside itself, so that help and prediction n
 PyTorch.
 """
 
+import errno
 import logging
 import os
 import sys
@@ -558,7 +559,7 @@ def _run_and_config(
 
     directory = Path(run)
     if not run:
-        directory = newest_run(_compose(command, [], unknown))
+        directory = newest_run(_compose(command, overrides, unknown))
     return directory, _compose(command, (*load_overrides(directory), *overrides), unknown)
 
 
@@ -598,6 +599,11 @@ def main() -> None:
         fail(str(error), error.exit_status)
     except KeyboardInterrupt:
         fail("interrupted", EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # The reader, `head` for one, has what it wants. Python flushes once more at exit.
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        # Python flushes once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Where the reader is gone, `head` for one, it has what it wants.
+        if error.errno == errno.ENOSPC:
+            fail(f"cannot write standard output: {error.strerror}", UserError.exit_status)

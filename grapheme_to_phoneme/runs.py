@@ -98,6 +98,6 @@ def _newest(config: DictConfig, name: str) -> Path:
     if newest is None:
         raise UserError(
             f"there is no trained model in {config.paths.runs_dir}: "
-            "train one with `g2p train experiment=quick`, or say --model FILE"
+            "train one with `g2p train experiment=quick`, or name one with --model or --run"
         )
     return newest

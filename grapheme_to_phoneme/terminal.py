@@ -24,6 +24,9 @@ CONTINUATION = "\n" + 8 * " "
 #: The logger that Python gives warnings to where it is told to log them.
 WARNINGS_LOGGER = "py.warnings"
 
+#: The flags that fire has itself.
+HELP_FLAGS = frozenset({"-h", "--help"})
+
 #: Flags that take a whole number.
 NUMBERS = ("n_best", "beam_size", "threads", "port", "workers")
 
@@ -81,11 +84,21 @@ def arguments_for_fire(arguments: Sequence[str], commands: type) -> list[str]:
     Args:
         arguments: as they were typed.
         commands: the class whose methods are the commands.
+
+    Raises:
+        UserError: if a flag lacks its value, or something stands where fire's own flags do.
     """
     name = arguments[0].replace("-", "_") if arguments else ""
-    command = getattr(commands, name, None)
+    command = None if name.startswith("_") else vars(commands).get(name)
+    if "--" in arguments:
+        for text in arguments[list(arguments).index("--") + 1 :]:
+            if text not in HELP_FLAGS:
+                raise UserError(
+                    f"'{text}' stands after --, where nothing is read: words that begin with a "
+                    "hyphen come from a file or, with --input -, from standard input"
+                )
     spelled = list(arguments) if command is None else _spell_out(arguments, command)
-    if "--" not in spelled and {"-h", "--help"}.intersection(spelled):
+    if "--" not in spelled and HELP_FLAGS.intersection(spelled):
         # Commands take every flag, to refuse what they do not know, and would take this one.
         spelled = [*(text for text in spelled[:1] if not text.startswith("-")), "--", "--help"]
         _tidy_help(commands)
@@ -113,19 +126,22 @@ def _spell_out(arguments: Sequence[str], command: Callable) -> list[str]:
 
     Short flags, which fire's help offers where a letter is unique, fire itself would give to
     the parameter that collects unknown flags. For a flag that needs no value it would take the
-    next word.
+    next word, and for one that lacks its value "True".
     """
     parameters = inspect.signature(command).parameters.values()
     names = [item.name for item in parameters if item.kind is inspect.Parameter.KEYWORD_ONLY]
     initials = Counter(name[0] for name in names)
     flags = {f"-{name[0]}": f"--{name}" for name in names if initials[name[0]] == 1}
     spelled = []
-    for argument in arguments:
+    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
         flag, equals, value = argument.partition("=")
         flag = flags.get(flag, flag)
         if not equals and flag.startswith("-"):
-            if flag.lstrip("-").replace("-", "_") in SWITCHES:
+            name = flag.lstrip("-").replace("-", "_")
+            if name in SWITCHES:
                 equals, value = "=", "true"
+            elif name in names and following.startswith("--"):
+                raise UserError(f"{flag} takes a value: write {flag}=VALUE")
         spelled.append(flag + equals + value)
     return spelled
 
@@ -168,10 +184,13 @@ def as_overrides(group: str, values: Mapping[str, str]) -> list[str]:
             if name in NUMBERS and not value.isdecimal():
                 raise UserError(f"{flag} takes a whole number, not '{value}'")
             if name in SWITCHES and value.lower() not in ("true", "false"):
-                raise UserError(f"{flag} takes no value, or true or false, not '{value}'")
+                raise UserError(f"{flag} takes no value, or {flag}=false, not '{value}'")
             if name not in (*NUMBERS, *SWITCHES):
                 # A text stays one, also where it looks like a number.
                 value = quoted(value)
+            elif name in NUMBERS:
+                # Hydra takes 05 for a text.
+                value = str(int(value))
             overrides.append(f"{group}.{name}={value}")
     return overrides
 

@@ -186,6 +186,40 @@ def test_impossible_numbers(tiny_run: TinyRun, arguments: tuple[str, ...]) -> No
     check_refused(run_g2p("infer", "--model", tiny_run.model, *arguments, "stone"), "at least")
 
 
+def test_numbers_may_begin_with_zeros(tiny_run: TinyRun) -> None:
+    assert len(lines_of(infer(tiny_run, "--n-best", "02", "--threads", "01", "stone"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("stone", "--", "kitten"), "'kitten' stands after --"),
+        (("--", "-x"), "'-x' stands after --"),
+        (("stone", "--input"), "--input takes a value: write --input=VALUE"),
+        (("--dictionary", "--show-source", "stone"), "--dictionary takes a value"),
+    ],
+)
+def test_nothing_is_passed_over(tiny_run: TinyRun, arguments: tuple[str, ...], named: str) -> None:
+    check_refused(run_g2p("infer", "--model", tiny_run.model, *arguments), named)
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs a full device")
+@pytest.mark.parametrize("command", ["languages", "config"])
+def test_full_standard_output(command: str, tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        completed = subprocess.run(
+            [G2P, command], stdout=full, stderr=subprocess.PIPE, cwd=tmp_path
+        )
+    assert completed.returncode == 2
+    assert completed.stderr.decode() == (
+        "g2p: error: cannot write standard output: No space left on device\n"
+    )
+
+
+def test_export_from_another_folder_of_runs(tmp_path: Path) -> None:
+    check_refused(run_g2p("export", "paths.runs_dir=elsewhere", cwd=tmp_path), "in elsewhere")
+
+
 # Configuration
 
 
@@ -354,9 +388,9 @@ def test_flag_without_a_value_takes_no_word(
 
 def test_flag_without_a_value_takes_no_other(tiny_run: TinyRun) -> None:
     completed = run_g2p("infer", "--model", tiny_run.model, "--show-source=yes", "stone")
-    check_refused(completed, "--show-source takes no value, or true or false, not 'yes'")
+    check_refused(completed, "--show-source takes no value, or --show-source=false, not 'yes'")
     completed = run_g2p("infer", "--model", tiny_run.model, "--show_alignment=2", "stone")
-    check_refused(completed, "--show-alignment takes no value, or true or false, not '2'")
+    check_refused(completed, "--show-alignment takes no value, or --show-alignment=false, not '2'")
     check_refused(run_g2p("evaluate", "--show-source"), "evaluate does not know --show-source")
 
 
