@@ -407,7 +407,6 @@ def build_data_module(
         prepared.alphabets,
         batches.letters_per_batch,
         batches.dev_letters_per_batch,
-        batches.length_noise,
         config.seed,
         batches.workers,
         lessons,
