@@ -167,7 +167,7 @@ def fit(
         f"{sum(parameter.numel() for parameter in module.parameters()):,}",
         f"{module.network.weights_per_letter():,}",
     )
-    loggers = build_loggers(config.logger, run_directory)
+    loggers = build_loggers(config.logger, run_directory, state)
     for logger in loggers:
         logger.log_hyperparams(_flat(config))
     steps_per_epoch = len(data_module.train_dataloader())
