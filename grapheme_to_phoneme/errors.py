@@ -15,3 +15,9 @@ class MissingDependencyError(UserError):
     """An optional package, a device or a server that the command needs is not there."""
 
     exit_status = 3
+
+
+class InterruptedTrainingError(UserError):
+    """Ctrl-C ended a training that can go on; the message says by which command."""
+
+    exit_status = 130
