@@ -150,9 +150,13 @@ def save_config(config: "DictConfig", overrides: Sequence[str], run_directory: P
     """Write the resolved configuration and the overrides it came from beside a run."""
     from omegaconf import OmegaConf
 
-    run_directory.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, run_directory / RESOLVED_CONFIG_NAME, resolve=True)
-    OmegaConf.save(OmegaConf.create(list(overrides)), run_directory / OVERRIDES_NAME)
+    from grapheme_to_phoneme.lexicon.files import replacing
+
+    # A run whose settings are cut off could not go on.
+    with replacing(run_directory / RESOLVED_CONFIG_NAME) as stream:
+        stream.write(OmegaConf.to_yaml(config, resolve=True).encode())
+    with replacing(run_directory / OVERRIDES_NAME) as stream:
+        stream.write(OmegaConf.to_yaml(OmegaConf.create(list(overrides))).encode())
 
 
 def load_overrides(run_directory: Path) -> list[str]:

@@ -21,6 +21,12 @@ class MissingDependencyError(UserError):
     exit_status = 3
 
 
+class InterruptedTrainingError(UserError):
+    """Ctrl-C ended a training that can go on; the message says by which command."""
+
+    exit_status = 130
+
+
 def require(module: str, extra: str) -> None:
     """Refuse to go on without an optional package.
 

@@ -33,7 +33,8 @@ from grapheme_to_phoneme.configuration import (
 )
 from grapheme_to_phoneme.constants import DISTRIBUTION_NAME, MODEL_FILENAME, SCORE_FILENAME
 from grapheme_to_phoneme.errors import MissingDependencyError, UserError
-from grapheme_to_phoneme.runs import RESUME
+from grapheme_to_phoneme.presets import PRESET, UNICODE_FORM, UNICODE_FORMS
+from grapheme_to_phoneme.runs import RESUME, RUN_DIRECTORY, path_of
 
 LOGGER = logging.getLogger(__name__)
 
@@ -51,6 +52,8 @@ TABLE_NAME = "results.tsv"
 HYDRA_PREFIXES = ("hydra.", "hydra/")
 OWN_PREFIXES = ("multirun.", "multirun=")
 
+#: What a training lets its lexicon decide.
+AUTOMATIC = (PRESET, UNICODE_FORM, UNICODE_FORMS)
 
 #: The packages of launchers that Hydra itself does not have; the extra ``multirun`` brings them.
 PLUGINS = {
@@ -117,13 +120,14 @@ def run_all(overrides: Sequence[str]) -> tuple[list[Result], Path]:
         raise UserError("--multirun goes on by itself: say multirun.dir=DIR of the earlier one")
     own = [text for text in overrides if text.lstrip("+~").startswith(HYDRA_PREFIXES)]
     # How trainings are launched is no setting of theirs.
-    ours = [text for text in overrides if text.startswith(OWN_PREFIXES)]
+    ours = [text for text in overrides if text.lstrip("+~").startswith(OWN_PREFIXES)]
     given = [text for text in overrides if text not in (*own, *ours)]
     jobs, swept = expand(given)
     config = compose_config([*jobs[0].overrides, *ours])
     settings = config.multirun
     name = datetime.now().strftime("multirun_%Y-%m-%d_%H-%M-%S")
-    directory = Path(settings.dir or Path(config.paths.runs_dir) / name)
+    given_directory = path_of(settings.dir, "multirun.dir")
+    directory = given_directory or Path(config.paths.runs_dir) / name
     _require_plugin(settings.launcher)
     for job in jobs:
         _check_settings(job, directory / job.name)
@@ -201,11 +205,15 @@ def _launcher_overrides(settings: DictConfig, own: Sequence[str]) -> list[str]:
     launcher = OmegaConf.to_container(settings.settings, resolve=True)
     return [
         f"hydra/launcher={settings.launcher}",
-        *(
-            f"hydra.launcher.{name}={'null' if value is None else value}"
-            for name, value in launcher.items()
-        ),
+        *(f"hydra.launcher.{name}={_as_override(value)}" for name, value in launcher.items()),
     ]
+
+
+def _as_override(value: object) -> str:
+    """Return a value as Hydra reads it; a text with commas would be several."""
+    if isinstance(value, str):
+        return quoted(value)
+    return "null" if value is None else str(value)
 
 
 def _folder_overrides(directory: Path) -> list[str]:
@@ -267,7 +275,7 @@ def train_job(job: Job, directory: Path, threads: int | None = None) -> Result:
     directory.mkdir(parents=True, exist_ok=True)
     if _is_finished(directory):
         return read_result(job.name, directory)
-    arguments = [*job.overrides, f"paths.run_dir={quoted(str(directory))}"]
+    arguments = [*job.overrides, f"{RUN_DIRECTORY}={quoted(str(directory))}"]
     if (directory / OVERRIDES_NAME).is_file():
         arguments = [f"resume={directory}"]
     before = read_result(job.name, directory)
@@ -294,10 +302,21 @@ def train_job(job: Job, directory: Path, threads: int | None = None) -> Result:
 def _check_settings(job: Job, directory: Path) -> None:
     if not (directory / OVERRIDES_NAME).is_file():
         return
-    if not set(job.overrides).issubset(load_overrides(directory)):
+    begun, now = (
+        set(overrides) - {text for text in overrides if text.startswith(f"{RUN_DIRECTORY}=")}
+        for overrides in (load_overrides(directory), job.overrides)
+    )
+    # What the lexicon has chosen, where this job leaves it to the lexicon as well.
+    named = {_key(text) for text in job.overrides}
+    chosen = {text for text in begun if _key(text) in AUTOMATIC and _key(text) not in named}
+    if begun - chosen != now:
         raise UserError(
             f"{directory} holds a run with other settings: choose another multirun.dir"
         )
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+")
 
 
 def _is_finished(directory: Path) -> bool:

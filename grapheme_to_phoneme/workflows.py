@@ -2,20 +2,29 @@
 
 import logging
 import shlex
-from collections.abc import Sequence
+import signal
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
-from grapheme_to_phoneme.configuration import save_config
+from grapheme_to_phoneme.configuration import (
+    OVERRIDES_NAME,
+    compose_config,
+    explained,
+    load_overrides,
+    save_config,
+)
 from grapheme_to_phoneme.constants import CHECKPOINT_DIRECTORY, MODEL_FILENAME, SCORE_FILENAME
-from grapheme_to_phoneme.errors import MissingDependencyError, UserError
+from grapheme_to_phoneme.errors import InterruptedTrainingError, MissingDependencyError, UserError
 from grapheme_to_phoneme.lexicon.data import LexiconData, load_data
 from grapheme_to_phoneme.lexicon.entries import group_by_spelling
 from grapheme_to_phoneme.packaging.export import export_checkpoint, load_checkpoint
@@ -55,6 +64,51 @@ EXAMPLE_WORD = "kubernetes"
 #: The setting that lets the hardware decide.
 AUTOMATIC = "auto"
 
+#: What is in the weights, the schedule or the lessons of a training that has begun: settings, and
+#: groups of them.
+SETTLED = (
+    "alignment",
+    "callbacks.early_stopping",
+    "data.balance",
+    "data.language",
+    "data.notation",
+    "direction",
+    "distillation",
+    "model",
+    "optimizer",
+    "preprocessing.normalization",
+    "preprocessing.stress",
+    "seed",
+    "start_run",
+    "trainer.batches.least_words",
+    "trainer.batches.letters_per_batch",
+    "trainer.lightning.accumulate_grad_batches",
+    "trainer.lightning.devices",
+    "trainer.lightning.limit_train_batches",
+    "trainer.lightning.max_epochs",
+    "trainer.lightning.max_steps",
+    "trainer.lightning.num_nodes",
+)
+
+#: The least that settings may be which PyTorch and Lightning take and stumble over later.
+LEAST = {
+    "callbacks.resumable_every_n_epochs": 1,
+    "distillation.imagined_words": 0,
+    "distillation.kept_chunks": 1,
+    "seed": 0,
+    "trainer.batches.dev_letters_per_batch": 1,
+    "trainer.batches.least_words": 0,
+    "trainer.batches.letters_per_batch": 1,
+    "trainer.batches.workers": 0,
+    "trainer.lightning.accumulate_grad_batches": 1,
+    "trainer.lightning.check_val_every_n_epoch": 1,
+    "trainer.lightning.log_every_n_steps": 0,
+    "trainer.lightning.max_epochs": 1,
+}
+
+#: The largest seed that Lightning takes.
+LARGEST_SEED = 2**32 - 1
+
 #: What a processor that multiplies bfloat16 says it can do, by torch.cpu.get_capabilities().
 BFLOAT16_FEATURES = ("avx512_bf16", "amx_bf16")
 
@@ -69,22 +123,35 @@ def train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> 
 
     Raises:
         UserError: if the data or the configuration does not allow a training.
+        InterruptedTrainingError: if Ctrl-C ended it.
     """
+    try:
+        _train(config, overrides, run_directory)
+    except KeyboardInterrupt as interruption:
+        if not (run_directory / OVERRIDES_NAME).is_file():
+            # Nothing has been begun.
+            raise
+        raise InterruptedTrainingError(
+            f"interrupted: go on with `g2p train resume={run_directory}`"
+        ) from interruption
+
+
+def _train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> None:
     # Lightning gave itself a terminal handler when it was imported.
     logging.getLogger("lightning").handlers.clear()
-    start = load_start(config, overrides)
-    save_config(config, overrides, run_directory)
     # The log's first line, from which its learning curve counts the seconds.
     LOGGER.info("training in %s", run_directory)
+    _refuse_changes(overrides, run_directory)
+    start = load_start(config, overrides)
+    check_settings(config)
     state = git_state()
     data = load_data(config)
     prepared = prepare(data, config.alignment, config.seed)
-    lessons = _take_lessons(config, data, prepared, run_directory, state)
-    fitted = fit(config, data, prepared, run_directory, state, lessons, start)
+    begin = partial(save_config, config, overrides, run_directory)
+    lessons = _take_lessons(config, data, prepared, run_directory, state, begin)
+    fitted = fit(config, data, prepared, run_directory, state, lessons, start, begin)
     target = run_directory / MODEL_FILENAME
     trainer = fitted.trainer
-    if trainer.interrupted:
-        raise UserError(f"interrupted: go on with `g2p train resume={run_directory}`")
     if trainer.is_global_zero:
         references = fitted.prepared.dev_references
         score = export_checkpoint(fitted.best_checkpoint, target, references, config)
@@ -92,6 +159,58 @@ def train(config: DictConfig, overrides: Sequence[str], run_directory: Path) -> 
         _register(run_directory, config, fitted.loggers)
         example = _example(data, fitted.prepared.alphabets)
         LOGGER.info("try it: g2p infer --model %s %s", target, example)
+
+
+def _refuse_changes(overrides: Sequence[str], run_directory: Path) -> None:
+    """Refuse settings that a training cannot take any more, since it has begun with others.
+
+    They would be ignored, or what is restored would not fit them, and the run's record would
+    say that they had counted.
+
+    Raises:
+        UserError: naming the first.
+    """
+    if not any(run_directory.rglob(f"{LAST_CHECKPOINT}.ckpt")):
+        return
+    before, now = (
+        _flat(compose_config(list(texts))) for texts in (load_overrides(run_directory), overrides)
+    )
+    for name in sorted(before.keys() | now.keys()):
+        is_settled = any(f"{name}.".startswith(f"{settled}.") for settled in SETTLED)
+        if is_settled and before.get(name) != now.get(name):
+            raise UserError(
+                f"{name} was {before.get(name, 'not set')} when this training began, and cannot "
+                f"be changed any more: leave {name} out, or begin a new run, with "
+                f"start_run={run_directory} from what this one has learnt"
+            )
+
+
+def check_settings(config: DictConfig) -> None:
+    """Refuse settings that no training can have, before it reads and writes anything.
+
+    Raises:
+        UserError: naming the first, of the training itself or of a teacher's.
+        MissingDependencyError: if the hardware that is asked for is not here.
+    """
+    with explained():
+        teachers = [item for item in _teachers(config).values() if isinstance(item, DictConfig)]
+        for settings in (config, *teachers):
+            for name, least in LEAST.items():
+                value = OmegaConf.select(settings, name)
+                if type(value) is not int or value < least:
+                    raise UserError(
+                        f"{name} takes a whole number of at least {least}, not {value}"
+                    )
+            if settings.seed > LARGEST_SEED:
+                raise UserError(f"seed takes at most {LARGEST_SEED}, not {settings.seed}")
+            _dimensions(settings, letters=1, chunks=1)
+            _optimizer_settings(settings)
+            try:
+                # The training itself will tell which hardware it has found.
+                logging.disable(logging.INFO)
+                _build_trainer(settings, steps_per_epoch=1)
+            finally:
+                logging.disable(logging.NOTSET)
 
 
 def _example(data: LexiconData, alphabets: Alphabets) -> str:
@@ -111,22 +230,16 @@ class Fitted:
     """What is left of a training.
 
     Attributes:
-        trainer: Lightning's trainer, which tells whether it was interrupted.
+        trainer: Lightning's trainer.
         prepared: what the network was trained on.
         loggers: where it was logged.
+        best_checkpoint: the checkpoint of the epoch with the best dev WER.
     """
 
     trainer: pl.Trainer
     prepared: PreparedData
     loggers: list[Logger]
-
-    @property
-    def best_checkpoint(self) -> Path:
-        """The checkpoint of the epoch with the best dev WER."""
-        for callback in self.trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.monitor:
-                return Path(callback.best_model_path)
-        raise AssertionError("build_callbacks always gives a monitored checkpoint")
+    best_checkpoint: Path
 
 
 def fit(
@@ -137,6 +250,7 @@ def fit(
     state: dict[str, str],
     lessons: Lessons | None = None,
     start: PronunciationModule | None = None,
+    begin: Callable[[], None] | None = None,
 ) -> Fitted:
     """Train a network, from the run's last checkpoint on where there is one.
 
@@ -148,14 +262,17 @@ def fit(
         state: of the source, by :func:`git_state`.
         lessons: what teachers think of the training words.
         start: whose weights the network starts from.
+        begin: called when all is checked, right before the training.
 
     Raises:
         UserError: if the data or the configuration does not allow a training.
+        KeyboardInterrupt: if Ctrl-C or SIGTERM ended it.
     """
     pl.seed_everything(config.seed, verbose=False)
     # Numbers too small to matter take a processor a hundred times as long as others.
     torch.set_flush_denormal(True)
-    last = run_directory / CHECKPOINT_DIRECTORY / f"{LAST_CHECKPOINT}.ckpt"
+    checkpoints = run_directory / CHECKPOINT_DIRECTORY
+    last = checkpoints / f"{LAST_CHECKPOINT}.ckpt"
     checkpoint = last if last.is_file() else None
     if checkpoint:
         _check_same_lexicon(checkpoint, data, prepared.alphabets)
@@ -169,16 +286,24 @@ def fit(
         f"{sum(parameter.numel() for parameter in module.parameters()):,}",
         f"{module.network.weights_per_letter():,}",
     )
-    loggers = build_loggers(config.logger, run_directory)
-    for logger in loggers:
-        logger.log_hyperparams(_flat(config))
     steps_per_epoch = len(data_module.train_dataloader())
     callbacks = build_callbacks(config.callbacks, run_directory, steps_per_epoch)
-    trainer = _build_trainer(config, callbacks, loggers, run_directory, steps_per_epoch)
+    loggers = build_loggers(config.logger, run_directory, state)
+    trainer = _build_trainer(config, steps_per_epoch, callbacks, loggers, run_directory)
+    if begin and trainer.is_global_zero:
+        begin()
+    for logger in loggers:
+        logger.log_hyperparams(_flat(config))
     if checkpoint:
         LOGGER.info("going on from %s", checkpoint)
-    trainer.fit(module, data_module, ckpt_path=checkpoint, weights_only=True)
-    return Fitted(trainer, prepared, loggers)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(module, data_module, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as ending:
+        # What Lightning makes of SIGTERM, and of Ctrl-C, after which it is deaf to another.
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from ending
+    return Fitted(trainer, prepared, loggers, checkpoints / f"{BEST_CHECKPOINT}.ckpt")
 
 
 def load_start(config: DictConfig, overrides: Sequence[str]) -> PronunciationModule | None:
@@ -191,7 +316,7 @@ def load_start(config: DictConfig, overrides: Sequence[str]) -> PronunciationMod
         return None
     checkpoint = _best_of(config.start_run, "start_run")
     for text in overrides:
-        if text.startswith(("model=", "model.")):
+        if text.lstrip("+~").startswith(("model=", "model.")):
             raise UserError(f"start_run brings its own network along: leave {text} out")
     start = load_checkpoint(checkpoint)
     dimensions = start.network.dimensions.to_dict()
@@ -205,16 +330,18 @@ def _take_lessons(
     prepared: PreparedData,
     run_directory: Path,
     state: dict[str, str],
+    begin: Callable[[], None],
 ) -> Lessons | None:
     """Train the teachers and ask them about all words; None where there are none.
 
-    A run that is resumed goes on with the teacher that it was interrupted at.
+    A run that is resumed goes on with the teacher that it was interrupted at. ``begin`` is
+    what :func:`fit` takes.
 
     Raises:
         UserError: if there are words to pronounce and no teachers, or one cannot be used.
     """
     settings = config.distillation
-    chosen = {name: changes for name, changes in settings.teachers.items() if changes is not None}
+    chosen = _teachers(config)
     if not chosen:
         if settings.imagined_words or settings.spellings_path is not None:
             raise UserError(
@@ -233,16 +360,13 @@ def _take_lessons(
         LOGGER.info("%s words made up of letter n-grams", f"{len(imagined):,}")
         spellings += imagined
     teachers = []
-    for number, (name, changes) in enumerate(chosen.items(), start=1):
+    for number, (name, teacher) in enumerate(chosen.items(), start=1):
         LOGGER.info("teacher %d of %d: %s", number, len(chosen), name)
-        if isinstance(changes, str):
-            teachers.append(_finished_teacher(changes, data, prepared.alphabets))
+        if isinstance(teacher, str):
+            teachers.append(_finished_teacher(teacher, data, prepared.alphabets))
             continue
-        teacher_config = OmegaConf.merge(config, changes)
         directory = run_directory / TEACHERS_DIRECTORY / name
-        fitted = fit(teacher_config, data, prepared, directory, state)
-        if fitted.trainer.interrupted:
-            raise UserError(f"interrupted: go on with `g2p train resume={run_directory}`")
+        fitted = fit(teacher, data, prepared, directory, state, begin=begin)
         teachers.append(load_checkpoint(fitted.best_checkpoint).network)
     on_gpu = config.trainer.lightning.accelerator != "cpu" and torch.cuda.is_available()
     LOGGER.info("the teachers look at all words")
@@ -253,9 +377,31 @@ def _take_lessons(
         spellings,
         settings.kept_chunks,
     )
-    path.parent.mkdir(exist_ok=True)
-    lessons.save(path, prepared.alphabets)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The processes of a distributed training have the same lessons, and would share a file.
+    rank_zero_only(lessons.save)(path, prepared.alphabets)
     return lessons
+
+
+def _teachers(config: DictConfig) -> dict[str, DictConfig | str]:
+    """Return the teachers by name: the configuration of a training, or a finished run's folder.
+
+    Raises:
+        UserError: if one is neither, or changes what is no setting.
+    """
+    teachers: dict[str, DictConfig | str] = {}
+    for name, changes in config.distillation.teachers.items():
+        if isinstance(changes, DictConfig):
+            with explained():
+                teachers[name] = OmegaConf.merge(config, changes)
+        elif isinstance(changes, str):
+            teachers[name] = changes
+        elif changes is not None:
+            raise UserError(
+                f"distillation.teachers.{name} takes what its training changes in the settings, "
+                f"or the folder of a finished run, not {changes}"
+            )
+    return teachers
 
 
 def _finished_teacher(run: str, data: LexiconData, alphabets: Alphabets) -> Network:
@@ -315,19 +461,14 @@ def _further_spellings(config: DictConfig, data: LexiconData, alphabets: Alphabe
 
 def _build_trainer(
     config: DictConfig,
-    callbacks: Sequence[Callback],
-    loggers: Sequence[Logger],
-    run_directory: Path,
     steps_per_epoch: int,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+    run_directory: Path | None = None,
 ) -> pl.Trainer:
     settings = OmegaConf.to_container(config.trainer.lightning, resolve=True)
     # A small lexicon's training would be over before anything is due to be logged.
     settings["log_every_n_steps"] = min(settings["log_every_n_steps"], steps_per_epoch)
-    # And a short training without a validation would have no best checkpoint.
-    if settings["max_epochs"] and settings["max_epochs"] > 0:
-        settings["check_val_every_n_epoch"] = min(
-            settings["check_val_every_n_epoch"], settings["max_epochs"]
-        )
     settings["precision"] = choose_precision(settings["precision"], settings["accelerator"])
     try:
         return pl.Trainer(
@@ -341,11 +482,14 @@ def _build_trainer(
             # The batch sampler takes its process's share itself.
             use_distributed_sampler=False,
         )
-    except MisconfigurationException as error:
+    except (MisconfigurationException, ModuleNotFoundError) as error:
         reason = str(error).splitlines()[0]
         raise MissingDependencyError(
             f"the group trainer asks for what is not here: {reason}"
         ) from error
+    except (TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"the group trainer does not suit Lightning: {reason}") from error
 
 
 def choose_precision(precision: str, accelerator: str) -> str:
@@ -409,7 +553,6 @@ def build_data_module(
         prepared.alphabets,
         batches.letters_per_batch,
         batches.dev_letters_per_batch,
-        batches.length_noise,
         config.seed,
         batches.workers,
         lessons,
@@ -434,14 +577,7 @@ def build_module(
     ``state`` is that of :func:`git_state`.
     """
     alphabets = prepared.alphabets
-    dimensions = NetworkDimensions.from_dict(
-        {
-            **OmegaConf.to_container(config.model, resolve=True),
-            "letters": len(alphabets.letters) + 1,
-            "chunks": len(alphabets.chunks) + 1,
-        }
-    )
-    optimizer = OmegaConf.to_container(config.optimizer, resolve=True)
+    dimensions = _dimensions(config, len(alphabets.letters) + 1, len(alphabets.chunks) + 1)
     facts = {
         "language": data.language,
         "notation": data.notation,
@@ -460,7 +596,7 @@ def build_module(
     if start:
         facts["training"]["start_split_sha256"] = start.facts["split_sha256"]
     module = PronunciationModule.create(
-        dimensions, alphabets, OptimizerSettings(**optimizer), config.seed, facts
+        dimensions, alphabets, _optimizer_settings(config), config.seed, facts
     )
     if start:
         letters, chunks = transfer(start, module)
@@ -481,6 +617,23 @@ def build_module(
             LOGGER.info("the memory holds %s contexts", f"{tables[wanted].contexts:,}")
         memory.table = tables[wanted]
     return module
+
+
+def _dimensions(config: DictConfig, letters: int, chunks: int) -> NetworkDimensions:
+    """Return the dimensions of the group ``model``, for so many ids of letters and chunks."""
+    values = OmegaConf.to_container(config.model, resolve=True)
+    try:
+        return NetworkDimensions.from_dict({**values, "letters": letters, "chunks": chunks})
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"the group model makes no network: {error}") from error
+
+
+def _optimizer_settings(config: DictConfig) -> OptimizerSettings:
+    """Return the settings of the group ``optimizer``."""
+    try:
+        return OptimizerSettings(**OmegaConf.to_container(config.optimizer, resolve=True))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the group optimizer: {error}") from error
 
 
 def _check_same_lexicon(

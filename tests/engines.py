@@ -8,7 +8,8 @@ import onnx
 from onnx import GraphProto, numpy_helper
 
 from grapheme_to_phoneme.inference.core import Profile
-from grapheme_to_phoneme.packaging.engine_description import EngineDescription, sha256_of_file
+from grapheme_to_phoneme.lexicon.files import sha256_of
+from grapheme_to_phoneme.packaging.engine_description import EngineDescription
 from grapheme_to_phoneme.packaging.onnx_export import BEAM_SIZE as BEAM_SIZE_NAME
 from grapheme_to_phoneme.packaging.tensorrt_export import properties_of
 from tests.conftest import TinyRun
@@ -36,8 +37,8 @@ def write_engine(tiny_run: TinyRun, folder: Path) -> Path:
     plan = core.with_suffix(".plan")
     shutil.copyfile(core, plan)
     EngineDescription(
-        plan_sha256=sha256_of_file(plan),
-        core_sha256=sha256_of_file(core),
+        plan_sha256=sha256_of(plan),
+        core_sha256=sha256_of(core),
         tensorrt_version="10.13.2.6",
         gpu="NVIDIA H100 80GB HBM3",
         profile=PROFILE,

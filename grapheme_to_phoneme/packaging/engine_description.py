@@ -1,6 +1,5 @@
 """What lies beside a TensorRT engine and says what it fits; needs neither TensorRT nor a GPU."""
 
-import hashlib
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from omegaconf import OmegaConf
 from grapheme_to_phoneme.constants import CORE_DIRECTORY
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.core import Profile
+from grapheme_to_phoneme.lexicon.files import sha256_of
 
 LOGGER = logging.getLogger(__name__)
 
@@ -77,12 +77,6 @@ def description_path(engine: Path) -> Path:
     return engine.with_name(engine.name + DESCRIPTION_SUFFIX)
 
 
-def sha256_of_file(path: Path) -> str:
-    """Return a file's hash."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def read_description(engine: Path) -> EngineDescription:
     """Read what lies beside an engine, and make sure that it is of this engine.
 
@@ -92,7 +86,7 @@ def read_description(engine: Path) -> EngineDescription:
     if not engine.is_file():
         raise UserError(f"there is no engine {engine}: make one with `g2p export-tensorrt`")
     description = EngineDescription.read(engine)
-    if sha256_of_file(engine) != description.plan_sha256:
+    if sha256_of(engine) != description.plan_sha256:
         raise UserError(f"{engine} is not the engine that lies described beside it")
     return description
 
@@ -109,7 +103,7 @@ def find_engine(model_file: Path) -> Path | None:
         except UserError as error:
             LOGGER.warning("%s", error)
             continue
-        if core.is_file() and sha256_of_file(core) == description.core_sha256:
+        if core.is_file() and sha256_of(core) == description.core_sha256:
             return engine
         LOGGER.warning("%s was not built from %s: build it again", engine, core.name)
     return None

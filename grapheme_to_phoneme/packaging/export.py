@@ -1,5 +1,6 @@
 """From a checkpoint to a checked model file."""
 
+import filecmp
 import logging
 import random
 import shutil
@@ -32,6 +33,7 @@ from grapheme_to_phoneme.inference.metadata import (
 from grapheme_to_phoneme.inference.pronouncer import Pronouncer
 from grapheme_to_phoneme.normalization import Normalization
 from grapheme_to_phoneme.packaging.core_export import assemble_core, check_core
+from grapheme_to_phoneme.packaging.engine_description import PLAN_SUFFIX, description_path
 from grapheme_to_phoneme.packaging.equalization import equalize
 from grapheme_to_phoneme.packaging.half_precision import halve
 from grapheme_to_phoneme.packaging.onnx_export import (
@@ -134,7 +136,12 @@ def export_checkpoint(
             config,
         )
         _replace_folder(folder, [variant.path for variant in offered])
-        _replace_folder(target.with_name(CORE_DIRECTORY), cores)
+        core_folder = target.with_name(CORE_DIRECTORY)
+        engines = [
+            path.replace(Path(unchecked, CORE_DIRECTORY, path.name))
+            for path in _valid_engines(core_folder, cores)
+        ]
+        _replace_folder(core_folder, [*cores, *engines])
     chosen = choose_default(offered)
     partial = target.with_name(target.name + ".partial")
     shutil.copyfile(folder / chosen.path.name, partial)
@@ -162,6 +169,33 @@ def _replace_folder(folder: Path, files: Sequence[Path]) -> None:
     folder.mkdir()
     for path in files:
         path.replace(folder / path.name)
+
+
+def _valid_engines(folder: Path, cores: Sequence[Path]) -> list[Path]:
+    """Return the TensorRT engines of a folder, and their descriptions, that stay valid.
+
+    Args:
+        folder: the engines' folder, with the networks that they were built from.
+        cores: the networks that will be there.
+    """
+    new = {path.name: path for path in cores}
+    valid: list[Path] = []
+    for engine in sorted(folder.glob(f"*{PLAN_SUFFIX}")):
+        core = engine.with_suffix(".onnx")
+        is_same = (
+            core.is_file()
+            and core.name in new
+            and filecmp.cmp(core, new[core.name], shallow=False)
+        )
+        if is_same:
+            valid += filter(Path.is_file, (engine, description_path(engine)))
+        else:
+            LOGGER.warning(
+                "%s is removed, since its network is another now: build it again with "
+                "`g2p export-tensorrt`",
+                engine,
+            )
+    return valid
 
 
 def _write_cores(

@@ -169,11 +169,12 @@ def _lexicon(metadata: ModelMetadata, config: DictConfig) -> dict[str, list[tupl
     if not parts:
         return {}
     data = load_data(config)
-    if data.hashes["train"] != metadata.split_sha256["train"]:
-        raise UserError(
-            "the lexicon is not the one that the model was trained on: bring the old one back, "
-            "or say package.lexicon=none"
-        )
+    for part in parts:
+        if data.hashes.get(part) != metadata.split_sha256.get(part):
+            raise UserError(
+                f"the lexicon's part {part} is not the one that the model was trained with: bring "
+                "the old one back, or say package.lexicon=none"
+            )
     entries = [entry for part in parts for entry in getattr(data, part) or ()]
     return group_by_spelling(entries)
 

@@ -24,12 +24,12 @@ from grapheme_to_phoneme.inference.core import (
     CoreAlphabets,
     Profile,
 )
+from grapheme_to_phoneme.lexicon.files import sha256_of
 from grapheme_to_phoneme.lexicon.preprocessing import ensure_sample
 from grapheme_to_phoneme.packaging.engine_description import (
     PLAN_SUFFIX,
     EngineDescription,
     description_path,
-    sha256_of_file,
 )
 from grapheme_to_phoneme.packaging.onnx_export import open_session
 from grapheme_to_phoneme.packaging.tensorrt_engine import Engine, require_tensorrt
@@ -72,8 +72,8 @@ def export_engine(core: Path, config: DictConfig) -> Path:
     partial = target.with_name(target.name + PARTIAL_SUFFIX)
     partial.write_bytes(plan)
     description = EngineDescription(
-        plan_sha256=sha256_of_file(partial),
-        core_sha256=sha256_of_file(core),
+        plan_sha256=sha256_of(partial),
+        core_sha256=sha256_of(core),
         tensorrt_version=tensorrt.__version__,
         gpu=torch.cuda.get_device_name(),
         profile=engine.profile,

@@ -4,7 +4,6 @@ The format: ``docs/user_guide/model_repository.md`` and ``model_configuration.md
 github.com/triton-inference-server/server.
 """
 
-import hashlib
 import json
 import logging
 import shutil
@@ -26,6 +25,7 @@ from grapheme_to_phoneme.inference.package import (
     write_manifest,
 )
 from grapheme_to_phoneme.inference.pronouncer import SOURCE_MODEL, Pronouncer, available_cores
+from grapheme_to_phoneme.lexicon.files import sha256_of
 from grapheme_to_phoneme.packaging.carried_code import PREDICTION_CODE, copy_code
 from grapheme_to_phoneme.packaging.engine_description import (
     PLAN_SUFFIX,
@@ -356,9 +356,7 @@ def _digests(folder: Path) -> dict[str, str]:
     digests = {}
     for path in folder.rglob("*"):
         if path.is_file() and "__pycache__" not in path.parts:
-            with path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            digests[str(path.relative_to(folder))] = digest
+            digests[str(path.relative_to(folder))] = sha256_of(path)
     return digests
 
 

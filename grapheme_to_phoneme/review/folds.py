@@ -16,7 +16,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from grapheme_to_phoneme.constants import CHECKPOINT_DIRECTORY
-from grapheme_to_phoneme.errors import UserError
+from grapheme_to_phoneme.errors import InterruptedTrainingError, UserError
 from grapheme_to_phoneme.inference.pronouncer import available_cores
 from grapheme_to_phoneme.lexicon.data import LexiconData, load_part
 from grapheme_to_phoneme.lexicon.entries import Entry, group_by_spelling, ungroup
@@ -28,7 +28,7 @@ from grapheme_to_phoneme.review.scoring import Judgement, judge
 from grapheme_to_phoneme.terminal import set_up_logging
 from grapheme_to_phoneme.training.preparation import prepare
 from grapheme_to_phoneme.training.tracking import git_state
-from grapheme_to_phoneme.workflows import fit
+from grapheme_to_phoneme.workflows import check_settings, fit
 
 LOGGER = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ def review(lexicon: Path, config: DictConfig, directory: Path) -> list[Judgement
             "start_run: what a finished run has learnt from may vouch for itself in a review: "
             "leave it out"
         )
+    check_settings(config)
     entries = load_part(config, lexicon)
     folds = divide(entries, config.review.folds, config.review.least_words, config.seed)
     _claim(directory, entries, config)
@@ -174,6 +175,11 @@ def _run_folds(
                 "a fold's process ended, most likely for want of memory: run the command again, "
                 "with review.processes=1 for less memory; finished folds are kept"
             ) from error
+        except KeyboardInterrupt as interruption:
+            executor.shutdown(cancel_futures=True)
+            raise InterruptedTrainingError(
+                "interrupted: the same command goes on with the review"
+            ) from interruption
         except BaseException:
             executor.shutdown(cancel_futures=True)
             raise
@@ -218,8 +224,6 @@ def _judge_fold(
     folder = _fold_directory(directory, number)
     prepared = prepare(data, config.alignment, config.seed)
     fitted = fit(config, data, prepared, folder, git_state())
-    if fitted.trainer.interrupted:
-        raise KeyboardInterrupt
     module = load_checkpoint(fitted.best_checkpoint)
     settings = config.review
     judgements = judge(

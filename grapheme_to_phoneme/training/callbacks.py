@@ -1,10 +1,11 @@
-"""Callbacks: what Lightning has, put together from the configuration, and two small ones."""
+"""Callbacks: what Lightning has, put together from the configuration, and some small ones."""
 
 import logging
 import sys
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -17,6 +18,7 @@ from lightning.pytorch.callbacks import (
     TQDMProgressBar,
     WeightAveraging,
 )
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -114,6 +116,45 @@ def format_seconds(seconds: float) -> str:
     return str(timedelta(seconds=round(max(0.0, seconds))))
 
 
+class Resumption(Callback):
+    """Goes on as Lightning's own callbacks left off, where they would not by themselves."""
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Tell the callbacks where the run lies now: in another folder they forget the best."""
+        for callback in trainer.checkpoint_callbacks:
+            state = checkpoint["callbacks"].get(callback.state_key)
+            if not state or not isinstance(callback, ModelCheckpoint):
+                continue
+            folder = Path(str(callback.dirpath))
+            state["dirpath"] = str(folder)
+            for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
+                state[name] = state[name] and str(folder / Path(state[name]).name)
+            state["best_k_models"] = {
+                str(folder / Path(path).name): score
+                for path, score in state["best_k_models"].items()
+            }
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave a training alone that was stopped early: it would learn on for some epochs."""
+        stopping = trainer.early_stopping_callback
+        if stopping and stopping.stopping_reason is not EarlyStoppingReason.NOT_STOPPED:
+            trainer.should_stop = True
+
+
+class LastEpochCounts(Callback):
+    """Validates after the last epoch, too, where Lightning does after every third, say.
+
+    What had been learnt since would be lost.
+    """
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Make Lightning validate after this epoch, if it is the last."""
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
+
+
 class ExponentialAverage:
     """An exponential moving average for :class:`WeightAveraging`.
 
@@ -191,6 +232,8 @@ def build_callbacks(
         LearningRateMonitor(logging_interval="step"),
         ThroughputMonitor(batch_size_fn=words_in, window_size=throughput_window),
         EpochLog(time_left),
+        Resumption(),
+        LastEpochCounts(),
     ]
     if sys.stderr.isatty():
         callbacks.append(TrainingProgressBar(time_left, config.progress_refresh_rate))

@@ -203,8 +203,6 @@ class LengthBatchSampler(Sampler[list[int]]):
     Args:
         lengths: the length of every example, in letters.
         letters_per_batch: the budget; a longer example makes a batch of its own.
-        length_noise: uniform noise added to the lengths before sorting, in letters, so that
-            a batch does not always hold the same lengths.
         order: the source of randomness, or None.
         repetitions: how often each example comes; once if None.
         rank: which share of the batches to give, with several processes.
@@ -215,7 +213,6 @@ class LengthBatchSampler(Sampler[list[int]]):
         self,
         lengths: np.ndarray,
         letters_per_batch: int,
-        length_noise: float = 0.0,
         order: ShuffledOrder | None = None,
         repetitions: np.ndarray | None = None,
         rank: int = 0,
@@ -224,7 +221,6 @@ class LengthBatchSampler(Sampler[list[int]]):
         self.sampler = order
         self._lengths = lengths
         self._letters_per_batch = letters_per_batch
-        self._length_noise = length_noise
         ones = np.ones(len(lengths), dtype=np.int64)
         self._examples = np.repeat(
             np.arange(len(lengths)), ones if repetitions is None else repetitions
@@ -247,7 +243,9 @@ class LengthBatchSampler(Sampler[list[int]]):
         else:
             generator = self.sampler.generator()
             order = generator.permutation(self._examples)
-            keys = self._lengths[order] + generator.uniform(0, self._length_noise, len(order))
+            # Words of a length in any order. The permutation gives that already, but not the
+            # batches that the published trainings have seen.
+            keys = self._lengths[order] + generator.random(len(order))
         order = order[np.argsort(keys, kind="stable")]
         # Every process must get a batch, of a small lexicon too.
         most_words = max(1, len(order) // self._world_size)
@@ -304,7 +302,6 @@ class LexiconDataModule(pl.LightningDataModule):
         alphabets: the model's alphabets.
         letters_per_batch: letters in a training batch.
         dev_letters_per_batch: letters in a validation batch.
-        length_noise: see :class:`LengthBatchSampler`.
         seed: seeds the order of the training batches.
         workers: processes that prepare batches; 0 prepares them in the training process.
         lessons: what teachers think of ``aligned`` and of further words, or None.
@@ -322,7 +319,6 @@ class LexiconDataModule(pl.LightningDataModule):
         alphabets: Alphabets,
         letters_per_batch: int,
         dev_letters_per_batch: int,
-        length_noise: float,
         seed: int,
         workers: int,
         lessons: Lessons | None = None,
@@ -344,7 +340,6 @@ class LexiconDataModule(pl.LightningDataModule):
             self._dev.append(AlignedDataset(dev_aligned, alphabets, is_remembered=False))
         self._letters_per_batch = letters_per_batch
         self._dev_letters_per_batch = dev_letters_per_batch
-        self._length_noise = length_noise
         self._seed = seed
         self._workers = workers
         self._repetitions = repetitions
@@ -392,7 +387,6 @@ class LexiconDataModule(pl.LightningDataModule):
         batches = LengthBatchSampler(
             self._train.lengths,
             self._letters_per_batch,
-            self._length_noise,
             order,
             self._repetitions,
             **self._share(),

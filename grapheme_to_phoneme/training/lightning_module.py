@@ -45,6 +45,18 @@ class OptimizerSettings:
     label_smoothing: float
     consistency: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Refuse what PyTorch would refuse later, or learn nothing with."""
+        if not self.learning_rate > 0.0:
+            raise ValueError(f"learning_rate is above 0, not {self.learning_rate}")
+        for name in ("final_share", "warmup_steps", "weight_decay", "consistency"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is at least 0, not {getattr(self, name)}")
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise ValueError(f"label_smoothing is from 0 to below 1, not {self.label_smoothing}")
+        if len(self.betas) != 2 or not all(0.0 <= beta < 1.0 for beta in self.betas):
+            raise ValueError(f"betas are two numbers from 0 to below 1, not {self.betas}")
+
 
 class ErrorRate(Metric):
     """Errors over units in percent, summed over all processes: WER or PER.
@@ -219,7 +231,7 @@ class PronunciationModule(pl.LightningModule):
         settings = self.settings
         matrices, others = [], []
         for name, parameter in self.network.named_parameters():
-            embeds = any(part in name for part in ("letters.weight", "table", "chunks.weight"))
+            embeds = any(part in name for part in ("letters.weight", "chunks.weight"))
             (matrices if parameter.ndim >= 2 and not embeds else others).append(parameter)
         optimizer = torch.optim.AdamW(
             [

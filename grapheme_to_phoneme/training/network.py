@@ -39,6 +39,24 @@ LEVELS_SCALE = 2.0
 INITIAL_EVIDENCE = 0.05
 
 
+#: The least that the numbers of a network may be.
+LEAST_SIZES = {
+    "encoder_size": 1,
+    "encoder_layers": 0,
+    "attention_heads": 0,
+    "attention_reach": 0,
+    "kernel_size": 1,
+    "expansion": 1,
+    "recurrent_layers": 0,
+    "memory_slots": 0,
+    "memory_size": 0,
+    "history_size": 1,
+    "decoder_size": 1,
+    "output_size": 1,
+    "members": 1,
+}
+
+
 @dataclass(frozen=True)
 class NetworkDimensions:
     """Everything that is needed to rebuild a network from its weights.
@@ -87,6 +105,33 @@ class NetworkDimensions:
     recurrent_layers: int = 0
     members: int = 1
     companion: "NetworkDimensions | None" = None
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no network, or one that cannot be exported when it is trained."""
+        for name, least in LEAST_SIZES.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is at least {least}, not {getattr(self, name)}")
+        for name in ("dropout", "memory_dropout", "history_dropout"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} is from 0 to below 1, not {getattr(self, name)}")
+        if self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size is an odd number, not {self.kernel_size}")
+        has_attention = self.encoder_layers and self.attention_heads
+        if has_attention and self.encoder_size % self.attention_heads:
+            raise ValueError(
+                f"encoder_size is a multiple of attention_heads, not {self.encoder_size} with "
+                f"{self.attention_heads} heads"
+            )
+        if self.recurrent_layers and self.encoder_size < 2:
+            raise ValueError("encoder_size is at least 2 with recurrent layers, one a direction")
+        if self.memory_windows and self.memory_size < 1:
+            raise ValueError("memory_size is at least 1 with memory_windows")
+        for first, last in self.memory_windows:
+            if not first <= 0 <= last:
+                raise ValueError(
+                    f"memory_windows lie around their letter, from 0 or less to 0 or more, not "
+                    f"from {first} to {last}"
+                )
 
     def of_members(self) -> list["NetworkDimensions"]:
         """Return the dimensions of every network that answers together, one after the other."""

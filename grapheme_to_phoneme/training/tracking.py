@@ -1,9 +1,15 @@
-"""MLflow tracking that never stops a training: a server that is absent or dies is replaced."""
+"""MLflow tracking that never stops a training.
+
+A server that is absent or dies is replaced by a local store, and that by the run's own files.
+"""
 
 import importlib.util
 import logging
+import sqlite3
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +27,10 @@ from grapheme_to_phoneme.mlflow_connection import (
 LOGGER = logging.getLogger(__name__)
 
 LOGS_DIRECTORY = "logs"
+#: Added to the name of the local store's file: what trainings lock that begin at once.
+LOCK_SUFFIX = ".lock"
+#: Seconds that they wait for each other, more than the first needs to make the store.
+LOCK_TIMEOUT_S = 300
 #: Before the names of tags that hold what a resumed training changed.
 RESUMED_WITH = "resumed_with."
 #: Characters of a hyperparameter that MLFlowLogger keeps.
@@ -54,7 +64,8 @@ class TrackingLogger(MLFlowLogger):
     """MLflow logging that moves to a local SQLite store when its server fails.
 
     Everything logged so far is kept and logged again to the local store, so the record there
-    is whole. A resumed training goes on in the run that it began, where the same store answers.
+    is whole. If that fails, too, the training goes on without MLflow. A resumed training goes on
+    in the run that it began, where the same store answers.
 
     Args:
         config: the group ``logger``.
@@ -65,8 +76,8 @@ class TrackingLogger(MLFlowLogger):
     def __init__(self, config: DictConfig, run_directory: Path, tags: dict[str, str]) -> None:
         prepare_client(config)
         uri = config.tracking_uri
-        fallback_path = Path(config.fallback_path).resolve()
-        self._fallback_uri = f"sqlite:///{fallback_path}"
+        self._fallback_path = Path(config.fallback_path).resolve()
+        self._fallback_uri = f"sqlite:///{self._fallback_path}"
         self._fallback_artifacts = Path(config.fallback_artifacts).resolve().as_uri()
         self._settings = {
             "experiment_name": config.experiment_name,
@@ -76,23 +87,45 @@ class TrackingLogger(MLFlowLogger):
         self._hyperparameters: list[dict[str, Any]] = []
         self._metrics: list[tuple[dict[str, float], int | None]] = []
         self._artifacts: list[Path] = []
+        self._is_off = False
         self._is_local = not answers(uri, config.probe_timeout_s)
         if self._is_local:
             LOGGER.warning(
                 "no MLflow server answers at %s: logging to %s instead", uri, self._fallback_uri
             )
             uri = self._fallback_uri
-        self._connect(uri, tags, recorded_run(run_directory, uri))
+        self._connect(uri, tags)
+        if not self._is_off:
+            self._run_id = recorded_run(run_directory, self._tracking_uri)
 
-    def _connect(self, uri: str, tags: dict[str, str] | None, run_id: str | None) -> None:
-        location = self._fallback_artifacts if self._is_local else None
-        super().__init__(
-            tracking_uri=uri,
-            tags=tags,
-            run_id=run_id,
-            artifact_location=location,
-            **self._settings,
-        )
+    def _connect(self, uri: str, tags: dict[str, str] | None) -> None:
+        self._attempt(lambda: self._open(uri, tags))
+
+    def _open(self, uri: str, tags: dict[str, str] | None) -> None:
+        """Open a store; the local one is made by one of the trainings that begin at once."""
+        connect = partial(super().__init__, tracking_uri=uri, tags=tags, **self._settings)
+        if not self._is_local:
+            connect()
+            return
+        self._fallback_path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(self._fallback_path):
+            connect(artifact_location=self._fallback_artifacts)
+            self._make_experiment()
+
+    @rank_zero_only
+    def _make_experiment(self) -> None:
+        if self._mlflow_client.get_experiment_by_name(self._experiment_name) is None:
+            self._mlflow_client.create_experiment(self._experiment_name, self._artifact_location)
+
+    @property
+    def experiment(self) -> Any:
+        """MLflow's client, as of MLFlowLogger; None where no store can be used."""
+        return None if self._is_off else super().experiment
+
+    @property
+    def is_off(self) -> bool:
+        """Whether no store can be used."""
+        return self._is_off
 
     @property
     def is_local(self) -> bool:
@@ -139,41 +172,63 @@ class TrackingLogger(MLFlowLogger):
         """Close the run, as MLFlowLogger does."""
         self._attempt(lambda: MLFlowLogger.finalize(self, status))
 
-    def _attempt(self, action: Any) -> None:
-        from mlflow.exceptions import MlflowException
-
+    def _attempt(self, action: Callable[[], Any]) -> None:
+        if self._is_off:
+            return
         try:
             action()
-        except (MlflowException, OSError) as error:
+        # What a store's database raises is no error of MLflow's; none of them ends a training.
+        except Exception as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0][:200]
             if self._is_local:
-                raise
-            reason = str(error).splitlines()[0][:200]
+                LOGGER.warning(
+                    "the local MLflow store %s failed (%s): logging to the run's files alone",
+                    self._fallback_uri,
+                    reason,
+                )
+                self._is_off = True
+                return
             LOGGER.warning(
                 "the MLflow server at %s failed (%s): logging to %s instead",
                 self._tracking_uri,
                 reason,
                 self._fallback_uri,
             )
-            self._move_to_fallback()
+            self._is_local = True
+            self._connect(self._fallback_uri, self.tags)
+            self._attempt(self._log_again)
 
-    def _move_to_fallback(self) -> None:
-        """Log all that was logged before to the local store, and go on there."""
-        self._is_local = True
-        self._connect(self._fallback_uri, self.tags, run_id=None)
+    def _log_again(self) -> None:
+        """Log all that was logged before."""
         for params in self._hyperparameters:
             self._log_hyperparams(params)
         for metrics, step in self._metrics:
-            super().log_metrics(metrics, step)
+            MLFlowLogger.log_metrics(self, metrics, step)
         for path in self._artifacts:
             self.experiment.log_artifact(self.run_id, str(path))
 
 
-def build_loggers(config: DictConfig, run_directory: Path) -> list[Logger]:
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Let one process at a time do what is inside, by a lock that goes with its process.
+
+    SQLite's, which locks on every system, in a file that holds nothing else.
+    """
+    lock = sqlite3.connect(
+        path.with_name(path.name + LOCK_SUFFIX), timeout=LOCK_TIMEOUT_S, isolation_level=None
+    )
+    with closing(lock):
+        lock.execute("BEGIN EXCLUSIVE")
+        yield
+
+
+def build_loggers(config: DictConfig, run_directory: Path, state: dict[str, str]) -> list[Logger]:
     """Return the loggers of a run: a CSV file always, MLflow where it is installed and wanted.
 
     Args:
         config: the group ``logger``.
         run_directory: where the CSV file goes; its name is the run's.
+        state: of the source, by :func:`git_state`.
     """
     logs = run_directory / LOGS_DIRECTORY
     # Lightning's logger begins a file anew, so a resumed run writes the next part.
@@ -187,8 +242,9 @@ def build_loggers(config: DictConfig, run_directory: Path) -> list[Logger]:
     if importlib.util.find_spec("mlflow") is None:
         LOGGER.warning("MLflow is not installed (the extra `tracking`): logging to files alone")
         return loggers
-    tags = {"mlflow.source.git.commit": "", **git_state()}
     # MLflow finds no commit when it is started from an environment inside the repository.
-    tags["mlflow.source.git.commit"] = tags["git_commit"]
-    loggers.append(TrackingLogger(config, run_directory, tags))
+    tags = {"mlflow.source.git.commit": state["git_commit"], **state}
+    tracking = TrackingLogger(config, run_directory, tags)
+    if not tracking.is_off:
+        loggers.append(tracking)
     return loggers

@@ -8,9 +8,11 @@ import pytest
 import yaml
 
 from grapheme_to_phoneme import Pronouncer
+from grapheme_to_phoneme.configuration import compose_config, save_config
 from grapheme_to_phoneme.constants import EXIT_TRAININGS_FAILED
 from grapheme_to_phoneme.errors import UserError
-from grapheme_to_phoneme.multirun import Result, expand, format_results
+from grapheme_to_phoneme.multirun import Result, expand, format_results, run_all
+from grapheme_to_phoneme.runs import new_run_directory
 from tests.conftest import TINY_RUN_LIMIT_S, run_g2p
 
 #: Four small trainings: half a minute each on an idle core, most of it start and export.
@@ -202,6 +204,54 @@ def test_table_of_results() -> None:
         "mean\t150\t15.00\t3.50\t150\t-",
     ]
     assert len(format_results(results[1:2])) == 2
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
+    """What Hydra's launcher is given, in place of trainings."""
+    monkeypatch.chdir(tmp_path)
+    given: list[list[str]] = []
+    monkeypatch.setattr(
+        "grapheme_to_phoneme.multirun._launch",
+        lambda overrides, swept, threads: given.append(overrides),
+    )
+    return given
+
+
+def test_text_with_a_comma_stays_one_setting_of_the_launcher(launched: list[list[str]]) -> None:
+    run_all(["seed=1,2", "+multirun.settings.partition='gpu,long'", "+multirun.settings.qos=null"])
+    assert "hydra.launcher.partition='gpu,long'" in launched[0]
+    assert "hydra.launcher.qos=null" in launched[0]
+
+
+@pytest.mark.parametrize(
+    ("begun_with", "is_taken"),
+    [
+        (["experiment=small", "seed=1", "paths.run_dir='runs/1'"], True),
+        (["preprocessing.normalization.unicode_form=NFD", "seed=1"], True),
+        (["optimizer.learning_rate=0.1", "seed=1", "paths.run_dir='runs/1'"], False),
+        (["seed=3"], False),
+    ],
+)
+def test_folder_has_runs_with_the_same_settings(
+    launched: list[list[str]], tmp_path: Path, begun_with: list[str], is_taken: bool
+) -> None:
+    save_config(compose_config(begun_with), begun_with, tmp_path / "runs" / "1")
+    arguments = ["seed=1,2", "multirun.dir=runs"]
+    if is_taken:
+        run_all(arguments)
+        assert launched
+    else:
+        with pytest.raises(UserError, match="runs/1 holds a run with other settings"):
+            run_all(arguments)
+        assert not launched
+
+
+def test_folder_that_is_a_number(launched: list[list[str]]) -> None:
+    with pytest.raises(UserError, match=r"multirun.dir takes a path, not the value 5: write"):
+        run_all(["seed=1,2", "multirun.dir=5"])
+    with pytest.raises(UserError, match=r"paths.run_dir=\./NAME"):
+        new_run_directory(compose_config(["paths.run_dir=2024"]))
 
 
 @pytest.fixture(scope="module")

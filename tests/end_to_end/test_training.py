@@ -204,10 +204,16 @@ def test_export_writes_the_model_anew(tiny_run: TinyRun, tmp_path: Path) -> None
     run = tmp_path / "runs" / "copy"
     shutil.copytree(tiny_run.directory, run)
     (run / "model.onnx").unlink()
+    # An engine of a network that comes out the same, and one whose network is gone.
+    for name in ("float32.plan", "float32.plan.yaml", "gone.plan"):
+        (run / "core" / name).write_text(name)
     # Without --run it is the newest.
     completed = run_g2p("export", "export.parity_words=50", cwd=tmp_path)
     assert completed.returncode == 0, completed.stderr.decode()
     assert "parity with PyTorch holds on 50 words" in completed.stderr.decode()
+    assert "core/gone.plan is removed" in completed.stderr.decode()
+    names = {path.name for path in (run / "core").iterdir()}
+    assert names == {"float16.onnx", "float32.onnx", "float32.plan", "float32.plan.yaml"}
     one, other = (Pronouncer(path) for path in (tiny_run.model, run / "model.onnx"))
     assert one.metadata == other.metadata
     assert one.pronounce(GOLDEN_WORDS) == other.pronounce(GOLDEN_WORDS)

@@ -114,6 +114,20 @@ def test_unknown_choice_of_a_lexicon(tiny_run: TinyRun, tmp_path: Path) -> None:
     assert not (tmp_path / "one").exists()
 
 
+def test_lexicon_with_another_part_is_not_packed(tiny_run: TinyRun, tmp_path: Path) -> None:
+    dev = tmp_path / "dev.tsv"
+    dev.write_bytes(tiny_run.lexicon.dev_path.read_bytes() + b"zzyzx\tZ AY Z IH K S\n")
+    completed = run_g2p(
+        "package",
+        *("--run", "runs/tiny", "package.lexicon=all", f"data.dev_path={dev}"),
+        f"package.output={tmp_path / 'package'}",
+        cwd=tiny_run.folder,
+    )
+    assert completed.returncode == 2
+    assert "the lexicon's part dev is not the one" in completed.stderr.decode()
+    assert not (tmp_path / "package").exists()
+
+
 def test_package_is_never_overwritten(package: Path, tiny_run: TinyRun) -> None:
     before = (package / MANIFEST_NAME).read_bytes()
     completed = run_g2p(

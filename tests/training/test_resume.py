@@ -110,6 +110,8 @@ def test_another_lexicon_is_refused(tiny_run: TinyRun, tmp_path: Path) -> None:
     shutil.copyfile(tiny_run.lexicon.train_path, lexicon)
     with lexicon.open("a") as file:
         file.write("zzyzx\tZ AY Z IH K S\n")
+    settings = [copy / name for name in ("config.yaml", "overrides.yaml")]
+    before = [path.read_bytes() for path in settings]
     completed = run_g2p(
         "train",
         f"resume={copy}",
@@ -119,3 +121,4 @@ def test_another_lexicon_is_refused(tiny_run: TinyRun, tmp_path: Path) -> None:
     )
     assert completed.returncode == 2
     assert "was trained on another lexicon" in completed.stderr.decode()
+    assert [path.read_bytes() for path in settings] == before

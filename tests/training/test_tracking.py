@@ -4,6 +4,7 @@ import csv
 import logging
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ from grapheme_to_phoneme import Pronouncer
 from grapheme_to_phoneme.configuration import compose_config
 from grapheme_to_phoneme.mlflow_connection import answers
 from grapheme_to_phoneme.training.tracking import TrackingLogger, git_state
-from tests.conftest import REPOSITORY, TinyRun, unused_port
+from tests.conftest import REPOSITORY, TinyRun, g2p_environment, unused_port
 from tests.mlflow_server import running_server
 from tests.training.conftest import Train
 
@@ -196,6 +197,57 @@ def test_local_artifacts_have_a_folder_of_their_own(tmp_path: Path) -> None:
     (found,) = (tmp_path / "mlartifacts").rglob("chart.png")
     assert found.read_bytes() == b"chart"
     assert not (tmp_path / "mlruns").exists()
+
+
+#: Begins as a training does, with nothing where the server is expected.
+BEGIN_PROGRAM = """
+import sys
+from pathlib import Path
+from grapheme_to_phoneme.configuration import compose_config
+from grapheme_to_phoneme.training.tracking import build_loggers
+config = compose_config([f"logger.tracking_uri={sys.argv[1]}"])
+state = {"git_commit": "unknown", "git_dirty": "unknown"}
+_, logger = build_loggers(config.logger, Path(sys.argv[2]), state)
+logger.log_hyperparams({"seed": 1})
+logger.log_metrics({"loss": 1.5}, step=3)
+"""
+
+
+@pytest.mark.timeout(600)
+def test_trainings_that_begin_at_once_share_a_new_local_store(tmp_path: Path) -> None:
+    names = {"one", "two", "three"}
+    for name in names:
+        (tmp_path / name).mkdir()
+    absent = f"http://127.0.0.1:{unused_port()}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", BEGIN_PROGRAM, absent, name],
+            cwd=tmp_path,
+            env=g2p_environment(PYTHONPATH=str(REPOSITORY)),
+            stderr=subprocess.PIPE,
+        )
+        for name in names
+    ]
+    for process in processes:
+        _, said = process.communicate()
+        assert process.returncode == 0, said.decode()
+    found = runs_of(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert {run.info.run_name for run in found} == names
+    assert all(run.data.metrics == {"loss": 1.5} for run in found)
+
+
+@pytest.mark.timeout(300)
+def test_local_store_that_cannot_be_used_ends_no_training(tmp_path: Path, caplog) -> None:
+    (tmp_path / "local.db").write_bytes(b"this is no database\n" * 100)
+    logger = make_logger(f"http://127.0.0.1:{unused_port()}", tmp_path)
+    logger.log_hyperparams({"seed": 1})
+    logger.log_metrics({"loss": 1.5}, step=3)
+    logger.log_file(tmp_path / "local.db")
+    logger.finalize()
+    assert logger.experiment is None and logger.is_off
+    warnings = [record.getMessage() for record in caplog.records if "failed" in record.msg]
+    assert len(warnings) == 1 and "logging to the run's files alone" in warnings[0]
+    assert "\n" not in warnings[0]
 
 
 @pytest.mark.timeout(1200)
