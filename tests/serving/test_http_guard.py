@@ -5,6 +5,7 @@ import io
 import json
 import socket
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -41,7 +42,9 @@ def guarded(body: bytes, talk: Callable[[int], Awaitable[None]]) -> list[dict]:
             server.close()
 
     log = ServerLog(io.StringIO(), "json")
-    asyncio.run(run())
+    # The tests of the page leave a loop in the first thread.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, run()).result()
     return [json.loads(line) for line in log.stream.getvalue().splitlines()]
 
 
