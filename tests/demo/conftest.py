@@ -60,9 +60,12 @@ def demo(*arguments: str | Path, **variables: str) -> Iterator[tuple[str, subpro
         process.communicate(timeout=PATIENCE_S)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
-    """The browser, without a window."""
+    """The browser, without a window.
+
+    For these tests alone: while it runs, so does an event loop, beside which no other can.
+    """
     found = find_chromium()
     with sync_playwright() as playwright:
         # Nothing but the page of this clone is ever shown, and root has no sandbox.
@@ -82,7 +85,7 @@ def demo_url(tiny_run: TinyRun) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def scripts(chromium: Browser, demo_url: str) -> Iterator[Page]:
     """A page where the demo's modules can be imported, without a model."""
     context = chromium.new_context()

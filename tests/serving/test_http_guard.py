@@ -5,7 +5,6 @@ import io
 import json
 import socket
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -42,9 +41,7 @@ def guarded(body: bytes, talk: Callable[[int], Awaitable[None]]) -> list[dict]:
             server.close()
 
     log = ServerLog(io.StringIO(), "json")
-    # The tests of the page leave a loop in the first thread.
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, run()).result()
+    asyncio.run(run())
     return [json.loads(line) for line in log.stream.getvalue().splitlines()]
 
 

@@ -1,6 +1,7 @@
 """Ctrl-C ends a training in one line that says how to go on, and a further one is heard."""
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -9,6 +10,14 @@ import pytest
 from grapheme_to_phoneme.errors import InterruptedTrainingError
 from grapheme_to_phoneme.training.callbacks import EpochLog
 from tests.training.conftest import Train
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """Hear Ctrl-C as in a terminal: what a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
