@@ -29,6 +29,7 @@ from grapheme_to_phoneme.configuration import (
     config_directory,
     explained,
     load_overrides,
+    named_keys,
     quoted,
 )
 from grapheme_to_phoneme.constants import DISTRIBUTION_NAME, MODEL_FILENAME, SCORE_FILENAME
@@ -53,7 +54,7 @@ HYDRA_PREFIXES = ("hydra.", "hydra/")
 OWN_PREFIXES = ("multirun.", "multirun=")
 
 #: What a training lets its lexicon decide.
-AUTOMATIC = (PRESET, UNICODE_FORM, UNICODE_FORMS)
+AUTOMATIC = frozenset({PRESET, UNICODE_FORM, UNICODE_FORMS})
 
 #: The packages of launchers that Hydra itself does not have; the extra ``multirun`` brings them.
 PLUGINS = {
@@ -307,16 +308,12 @@ def _check_settings(job: Job, directory: Path) -> None:
         for overrides in (load_overrides(directory), job.overrides)
     )
     # What the lexicon has chosen, where this job leaves it to the lexicon as well.
-    named = {_key(text) for text in job.overrides}
-    chosen = {text for text in begun if _key(text) in AUTOMATIC and _key(text) not in named}
+    automatic = AUTOMATIC - named_keys(job.overrides)
+    chosen = {text for text in begun if named_keys([text]) <= automatic}
     if begun - chosen != now:
         raise UserError(
             f"{directory} holds a run with other settings: choose another multirun.dir"
         )
-
-
-def _key(override: str) -> str:
-    return override.partition("=")[0].lstrip("+")
 
 
 def _is_finished(directory: Path) -> bool:
