@@ -93,8 +93,11 @@ SETTLED = (
 #: The least that settings may be which PyTorch and Lightning take and stumble over later.
 LEAST = {
     "callbacks.resumable_every_n_epochs": 1,
+    "callbacks.weight_averaging.warmup": 1,
+    "distillation.imagined_order": 1,
     "distillation.imagined_words": 0,
     "distillation.kept_chunks": 1,
+    "distillation.letters_per_batch": 1,
     "seed": 0,
     "trainer.batches.dev_letters_per_batch": 1,
     "trainer.batches.least_words": 0,
@@ -356,7 +359,9 @@ def _take_lessons(
     if settings.imagined_words:
         known = {*_known_spellings(data), *spellings}
         learnt = [entry.spelling for entry in prepared.train]
-        imagined = imagine(learnt, settings.imagined_words, known, config.seed)
+        imagined = imagine(
+            learnt, settings.imagined_words, known, config.seed, settings.imagined_order
+        )
         LOGGER.info("%s words made up of letter n-grams", f"{len(imagined):,}")
         spellings += imagined
     teachers = []
@@ -376,6 +381,7 @@ def _take_lessons(
         prepared.train,
         spellings,
         settings.kept_chunks,
+        settings.letters_per_batch,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     # The processes of a distributed training have the same lessons, and would share a file.

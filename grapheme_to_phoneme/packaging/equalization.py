@@ -17,9 +17,6 @@ from torch import Tensor, nn
 
 from grapheme_to_phoneme.training.network import AttentionBlock, ConvolutionBlock, Network
 
-#: How much of the unevenness moves from the activations to the weights: 0 none, 1 all.
-STRENGTH = 0.8
-
 #: Ranges below this one are taken for it: channels that are never used.
 LEAST_RANGE = 1e-5
 
@@ -38,12 +35,13 @@ class _Product:
 
 
 @torch.no_grad()
-def equalize(network: Network, batches: Iterable[Tensor]) -> Network:
+def equalize(network: Network, batches: Iterable[Tensor], strength: float) -> Network:
     """Return a network with the same answers and more even activations.
 
     Args:
         network: the network.
         batches: letter ids of real words, (batch, letters), to measure the ranges on.
+        strength: how much of the unevenness moves to the weights: 0 none, 1 all.
     """
     equalized = copy.deepcopy(network).eval()
     products = list(_products(equalized))
@@ -58,7 +56,7 @@ def equalize(network: Network, batches: Iterable[Tensor]) -> Network:
         hook.remove()
     for product, measured in zip(products, ranges, strict=True):
         weights = product.linear.weight.abs().amax(dim=0).clamp(min=LEAST_RANGE)
-        scale = measured.clamp(min=LEAST_RANGE) ** STRENGTH / weights ** (1.0 - STRENGTH)
+        scale = measured.clamp(min=LEAST_RANGE) ** strength / weights ** (1.0 - strength)
         scale /= scale.log().mean().exp()
         product.linear.weight *= scale
         for maker in product.makers:

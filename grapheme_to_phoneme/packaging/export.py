@@ -115,7 +115,7 @@ def export_checkpoint(
     _calibrate(module, spellings, references, config.export)
     sample = _sample(spellings, config.export.calibration_words, config.export)
     batches = letter_batches(module.alphabets, sample)
-    network = equalize(module.network, batches)
+    network = equalize(module.network, batches, config.export.equalization)
     parts = export_parts(network)
     folder = target.with_name(VARIANTS_DIRECTORY)
     with TemporaryDirectory(dir=_existing(target.parent), prefix=".export-") as unchecked:
@@ -229,7 +229,10 @@ def _calibrate(
     """Make the network's probabilities say how often its answers are right."""
     words = _sample(spellings, config.temperature_words, config)
     temperature = fit_temperature(
-        module.network, module.alphabets, {word: references[word] for word in words}
+        module.network,
+        module.alphabets,
+        {word: references[word] for word in words},
+        np.geomspace(*config.temperature_range, config.temperature_steps).round(3).tolist(),
     )
     module.network.cool(temperature)
     module.facts["training"] = {**module.facts["training"], "temperature": temperature}

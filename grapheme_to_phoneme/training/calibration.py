@@ -1,12 +1,11 @@
 """A temperature that makes probabilities say how often answers are right."""
 
+from collections.abc import Sequence
+
 import torch
 
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, START_ID, Alphabets
 from grapheme_to_phoneme.training.network import Network
-
-#: Temperatures that are tried: 0.5 to 2, each 5 % above the one before.
-TEMPERATURES = tuple(round(0.5 * 1.05**step, 3) for step in range(29))
 
 #: Words that pass through the network at once.
 WORDS_PER_BATCH = 256
@@ -17,11 +16,14 @@ LEAST_PROBABILITY = 1e-6
 
 @torch.no_grad()
 def fit_temperature(
-    network: Network, alphabets: Alphabets, references: dict[str, list[tuple[str, ...]]]
+    network: Network,
+    alphabets: Alphabets,
+    references: dict[str, list[tuple[str, ...]]],
+    temperatures: Sequence[float],
 ) -> float:
     """Return what to divide the logits by, so that probabilities say how often answers are right.
 
-    It is the temperature of :data:`TEMPERATURES` with the least cross-entropy between the
+    It is the temperature with the least cross-entropy between the
     probability of the best pronunciation and whether it is an accepted one. The best
     pronunciation of a greedy search is the same at every temperature.
 
@@ -30,9 +32,10 @@ def fit_temperature(
         alphabets: its alphabets.
         references: words of which it knows every letter, and that it has not learnt from, with
             their accepted pronunciations.
+        temperatures: what is tried.
     """
     words = sorted(references, key=len)
-    losses = torch.zeros(len(TEMPERATURES), dtype=torch.float64)
+    losses = torch.zeros(len(temperatures), dtype=torch.float64)
     for start in range(0, len(words), WORDS_PER_BATCH):
         batch = words[start : start + WORDS_PER_BATCH]
         letters = torch.nn.utils.rnn.pad_sequence(
@@ -53,11 +56,11 @@ def fit_temperature(
             logits = logits.mean(dim=0)
         inside = letters != PADDING_ID
         chosen = (path - START_ID - 1).clamp(min=0).unsqueeze(-1)  # 0 at padding, left out below
-        for number, temperature in enumerate(TEMPERATURES):
+        for number, temperature in enumerate(temperatures):
             answers = (logits[..., START_ID + 1 :] / temperature).log_softmax(dim=-1)
             scores = answers.gather(-1, chosen).squeeze(-1) * inside  # (batch, letters)
             probability = scores.sum(dim=-1).exp()
             probability = probability.clamp(LEAST_PROBABILITY, 1.0 - LEAST_PROBABILITY)
             likelihood = torch.where(right, probability, 1.0 - probability)
             losses[number] -= likelihood.double().log().sum()
-    return TEMPERATURES[int(losses.argmin())]
+    return temperatures[int(losses.argmin())]

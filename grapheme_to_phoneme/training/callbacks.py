@@ -158,15 +158,18 @@ class LastEpochCounts(Callback):
 class ExponentialAverage:
     """An exponential moving average for :class:`WeightAveraging`.
 
-    Early on the decay is smaller, (1 + n) / (10 + n) after n steps, so that a short training
-    does not end with an average that still remembers its random beginning.
+    Early on the decay is smaller, so that a short training does not end with an average that
+    still remembers its random beginning. Lightning's own ``EMAWeightAveraging`` has one decay
+    for all steps.
 
     Args:
         decay: weight of the old average, 0 to 1.
+        warmup: after n steps the weight is at most (1 + n) / (warmup + n).
     """
 
-    def __init__(self, decay: float) -> None:
+    def __init__(self, decay: float, warmup: int) -> None:
         self._decay = decay
+        self._warmup = warmup
         self._done: int | None = None
 
     @torch.no_grad()
@@ -174,7 +177,7 @@ class ExponentialAverage:
         """Move the average to the current weights; ``steps`` is the number of those before."""
         # Counted here, since to read it from a GPU is to wait until that has ended the step.
         self._done = int(steps) if self._done is None else self._done + 1
-        decay = min(self._decay, (1.0 + self._done) / (10.0 + self._done))
+        decay = min(self._decay, (1.0 + self._done) / (self._warmup + self._done))
         torch._foreach_lerp_(list(averaged), list(current), 1.0 - decay)
 
 
@@ -209,7 +212,7 @@ def build_callbacks(
     time_left = TimeLeft()
     callbacks: list[Callback] = [
         time_left,
-        AverageBesideNetwork(multi_avg_fn=ExponentialAverage(config.weight_averaging.decay)),
+        AverageBesideNetwork(multi_avg_fn=ExponentialAverage(**config.weight_averaging)),
         EarlyStopping(
             monitor="validation/wer",
             patience=config.early_stopping.patience,

@@ -24,9 +24,6 @@ from grapheme_to_phoneme.training.data_module import (
 from grapheme_to_phoneme.training.lessons import SHARE_PARTS, Lessons
 from grapheme_to_phoneme.training.network import Network
 
-#: Letters that pass through the teachers at once.
-LETTERS_PER_BATCH = 16384
-
 
 @torch.no_grad()
 def teach(
@@ -35,6 +32,7 @@ def teach(
     entries: Sequence[AlignedEntry],
     spellings: Sequence[str],
     kept_chunks: int,
+    letters_per_batch: int,
 ) -> Lessons:
     """Ask teachers together what they think of every letter.
 
@@ -44,13 +42,14 @@ def teach(
         entries: the lexicon's aligned entries, all of them, which the teachers learnt from.
         spellings: further words, of which the teachers know every letter.
         kept_chunks: chunks to keep of each letter.
+        letters_per_batch: letters, padding included, that pass through the teachers at once.
     """
     device = next(teachers[0].parameters()).device
     for teacher in teachers:
         teacher.eval()
     dataset = AlignedDataset(entries, alphabets, is_remembered=True)
     opinions: list[tuple[NDArray, NDArray] | None] = [None] * (len(entries) + len(spellings))
-    for indices in LengthBatchSampler(dataset.lengths, LETTERS_PER_BATCH):
+    for indices in LengthBatchSampler(dataset.lengths, letters_per_batch):
         batch = {name: part.to(device) for name, part in dataset.__getitems__(indices).items()}
         thought = opinion(teachers, batch["letters"], batch["chunks"], batch["own"])
         for index, kept in zip(
@@ -59,7 +58,7 @@ def teach(
             opinions[index] = kept
     words = SpellingDataset(spellings, alphabets)
     paths: list[list[int]] = [[] for _ in spellings]
-    for indices in LengthBatchSampler(words.lengths, LETTERS_PER_BATCH):
+    for indices in LengthBatchSampler(words.lengths, letters_per_batch):
         letters = words.__getitems__(indices)["letters"].to(device)
         path, thought = pronounce_together(teachers, letters)
         for index, row, kept in zip(

@@ -10,9 +10,6 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 
-#: Letters that a letter depends on, with itself.
-ORDER = 5
-
 #: Draws for each word that is asked for, after which a lexicon is taken to have no more.
 MOST_ATTEMPTS = 20
 
@@ -28,8 +25,8 @@ class _Followers:
         counts: how often each of them or one before it follows.
     """
 
-    letters: list[str]
-    counts: list[int]
+    letters: tuple[str, ...]
+    counts: tuple[int, ...]
 
     @property
     def trust(self) -> float:
@@ -38,7 +35,7 @@ class _Followers:
 
 
 #: What follows an unknown context.
-_NOTHING = _Followers([], [0])
+_NOTHING = _Followers((), (0,))
 
 
 class LetterModel:
@@ -46,19 +43,21 @@ class LetterModel:
 
     Args:
         spellings: the words to learn from.
+        order: letters that a letter depends on, with itself.
     """
 
-    def __init__(self, spellings: Iterable[str]) -> None:
+    def __init__(self, spellings: Iterable[str], order: int) -> None:
+        self._order = order
         followers: dict[str, Counter[str]] = defaultdict(Counter)
         self._longest = 0
         for spelling in spellings:
             self._longest = max(self._longest, len(spelling))
             text = f"{_START}{spelling}{_END}"
             for end in range(1, len(text)):
-                for start in range(max(0, end - ORDER + 1), end + 1):
+                for start in range(max(0, end - order + 1), end + 1):
                     followers[text[start:end]][text[end]] += 1
         self._followers = {
-            context: _Followers(list(counts), list(accumulate(counts.values())))
+            context: _Followers(tuple(counts), tuple(accumulate(counts.values())))
             for context, counts in followers.items()
         }
 
@@ -66,7 +65,7 @@ class LetterModel:
         """Return a spelling, no longer than the longest known one."""
         text = _START
         while len(text) <= self._longest:
-            letter = self._draw_letter(text[-(ORDER - 1) :], generator)
+            letter = self._draw_letter(text[max(0, len(text) - self._order + 1) :], generator)
             if letter == _END:
                 break
             text += letter
@@ -81,7 +80,7 @@ class LetterModel:
 
 
 def imagine(
-    spellings: Collection[str], count: int, known: Collection[str], seed: int
+    spellings: Collection[str], count: int, known: Collection[str], seed: int, order: int
 ) -> list[str]:
     """Make words up.
 
@@ -90,11 +89,12 @@ def imagine(
         count: how many to make up; there may be fewer, of letters that allow no more.
         known: words not to return.
         seed: the words follow from it.
+        order: letters that a letter of them depends on, with itself.
 
     Returns:
         Different words, none of them known, in alphabetical order.
     """
-    model, generator = LetterModel(spellings), random.Random(seed)
+    model, generator = LetterModel(spellings, order), random.Random(seed)
     imagined: set[str] = set()
     for _ in range(MOST_ATTEMPTS * count):
         if len(imagined) == count:

@@ -35,6 +35,7 @@ class OptimizerSettings:
         consistency: weight of the divergence between two passes with different dropout
             (Liang et al., 2021, "R-Drop: Regularized Dropout for Neural Networks"); 0 passes
             once, in half the time.
+        most_warmup: the largest share of all steps that the warm-up takes in short trainings.
     """
 
     learning_rate: float
@@ -44,6 +45,7 @@ class OptimizerSettings:
     betas: tuple[float, float]
     label_smoothing: float
     consistency: float = 0.0
+    most_warmup: float = 0.25
 
     def __post_init__(self) -> None:
         """Refuse what PyTorch would refuse later, or learn nothing with."""
@@ -52,6 +54,8 @@ class OptimizerSettings:
         for name in ("final_share", "warmup_steps", "weight_decay", "consistency"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is at least 0, not {getattr(self, name)}")
+        if not 0.0 <= self.most_warmup <= 1.0:
+            raise ValueError(f"most_warmup is from 0 to 1, not {self.most_warmup}")
         if not 0.0 <= self.label_smoothing < 1.0:
             raise ValueError(f"label_smoothing is from 0 to below 1, not {self.label_smoothing}")
         if len(self.betas) != 2 or not all(0.0 <= beta < 1.0 for beta in self.betas):
@@ -245,7 +249,7 @@ class PronunciationModule(pl.LightningModule):
             fused=self.trainer.precision != "16-mixed",
         )
         steps = max(1, int(self.trainer.estimated_stepping_batches))
-        warmup = max(1, min(settings.warmup_steps, steps // 4))
+        warmup = max(1, min(settings.warmup_steps, int(settings.most_warmup * steps)))
         schedule = torch.optim.lr_scheduler.SequentialLR(
             optimizer,
             [

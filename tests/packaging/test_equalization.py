@@ -60,7 +60,7 @@ def test_answers_stay(tiny_run: TinyRun, batches: list[Tensor]) -> None:
         for name, values in network.state_dict().items()
         if "table" not in name and isinstance(values, Tensor)
     }
-    equalized = equalize(network, batches)
+    equalized = equalize(network, batches, strength=0.8)
     for letters in batches:
         paths, scores = network.search(letters)
         equal_paths, equal_scores = equalized.search(letters)
@@ -81,7 +81,7 @@ def test_rounding_costs_less(tiny_run: TinyRun, batches: list[Tensor]) -> None:
                 block.norm.bias[0] *= 30.0
                 block.expand.weight[:, 0] /= 30.0
     before = rounding_errors(network, batches)
-    after = rounding_errors(equalize(network, batches), batches)
+    after = rounding_errors(equalize(network, batches, strength=0.8), batches)
     assert len(before) == len(after) >= 2
     assert sum(after) < sum(before)
     assert after[0] < before[0] / 3
@@ -97,6 +97,6 @@ def test_channel_that_is_never_used_is_no_reason_to_divide_by_zero(
         for block in network.modules():
             if isinstance(block, ConvolutionBlock):
                 block.norm.weight[0] = block.norm.bias[0] = 0.0
-    equalized = equalize(network, batches)
+    equalized = equalize(network, batches, strength=0.8)
     assert all(bool(values.isfinite().all()) for values in equalized.parameters())
     assert torch.equal(network.search(batches[0])[0], equalized.search(batches[0])[0])

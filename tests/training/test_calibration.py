@@ -5,11 +5,12 @@ import copy
 import pytest
 import torch
 
-from grapheme_to_phoneme.training.calibration import TEMPERATURES, fit_temperature
+from grapheme_to_phoneme.training.calibration import fit_temperature
 from grapheme_to_phoneme.training.metrics import measure_reliability
 from grapheme_to_phoneme.training.network import Network
 from tests.training.test_network import ALPHABETS, make_network, make_words, pad
 
+TEMPERATURES = [0.5, 0.7, 1.0, 1.2, 1.4, 1.6, 2.0]
 JOINT = {"memory_windows": [], "encoder_layers": 0, "recurrent_layers": 1, "members": 3}
 TWO_NETWORKS = pytest.mark.parametrize("changes", [{}, JOINT], ids=["one network", "members"])
 
@@ -50,7 +51,7 @@ def test_temperature_makes_probabilities_true(changes: dict) -> None:
     ):
         is_right = torch.rand((), generator=generator).item() < probability
         references.setdefault(spelling, [phones if is_right else ("wrong",)])
-    temperature = fit_temperature(network, ALPHABETS, references)
+    temperature = fit_temperature(network, ALPHABETS, references, TEMPERATURES)
     assert temperature == pytest.approx(1.4, rel=0.25)
     assert TEMPERATURES[0] < temperature < TEMPERATURES[-1]
 

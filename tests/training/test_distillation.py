@@ -67,10 +67,9 @@ def test_teachers_together_choose_what_they_think_together() -> None:
     torch.testing.assert_close(thought, geometric.log_softmax(-1))
 
 
-def test_lessons_stand_in_the_order_of_the_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("grapheme_to_phoneme.training.distillation.LETTERS_PER_BATCH", 16)
+def test_lessons_stand_in_the_order_of_the_words() -> None:
     teachers, entries = make_teachers(), make_lexicon()
-    lessons = teach(teachers, ALPHABETS, entries, WORDS, kept_chunks=3)
+    lessons = teach(teachers, ALPHABETS, entries, WORDS, kept_chunks=3, letters_per_batch=16)
     assert [entry.spelling for entry in lessons.imagined] == WORDS
     letters = sum(len(entry.spelling) for entry in (*entries, *lessons.imagined))
     assert lessons.chunks.shape == lessons.shares.shape == (letters, 3)
@@ -89,7 +88,9 @@ def test_lessons_stand_in_the_order_of_the_words(monkeypatch: pytest.MonkeyPatch
 
 def test_lessons_come_back_from_their_file(tmp_path: Path) -> None:
     entries, path = make_lexicon(), tmp_path / "lessons.npz"
-    lessons = teach([make_network()], ALPHABETS, entries, WORDS, kept_chunks=2)
+    lessons = teach(
+        [make_network()], ALPHABETS, entries, WORDS, kept_chunks=2, letters_per_batch=4096
+    )
     lessons.save(path, ALPHABETS)
     read = Lessons.load(path, entries, ALPHABETS)
     assert read.imagined == lessons.imagined
@@ -105,7 +106,9 @@ def test_lessons_come_back_from_their_file(tmp_path: Path) -> None:
 
 def test_batches_say_whom_to_trust() -> None:
     entries = make_lexicon()
-    lessons = teach([make_network()], ALPHABETS, entries, WORDS, kept_chunks=2)
+    lessons = teach(
+        [make_network()], ALPHABETS, entries, WORDS, kept_chunks=2, letters_per_batch=4096
+    )
     dataset = TaughtDataset(entries, ALPHABETS, lessons, share=0.25, is_remembered=True)
     assert len(dataset) == len(entries) + len(WORDS)
     batch = dataset.__getitems__([0, len(entries) + 1])

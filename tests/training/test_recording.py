@@ -64,7 +64,7 @@ def test_where_steps_can_be_recorded(
 
 
 def test_average_goes_on_where_a_resumed_run_was() -> None:
-    average = ExponentialAverage(0.5)
+    average = ExponentialAverage(0.5, warmup=10)
     weights, averaged = torch.tensor([1.0, 8.0]), torch.zeros(2)
     expected = averaged
     # (1 + n) / (10 + n) is the smaller one at first, the decay in the end.
@@ -72,7 +72,7 @@ def test_average_goes_on_where_a_resumed_run_was() -> None:
         expected = decay * expected + (1 - decay) * weights
         average([averaged], [weights], torch.tensor(done))
         torch.testing.assert_close(averaged, expected)
-    ExponentialAverage(0.5)([averaged], [weights], torch.tensor(1000))
+    ExponentialAverage(0.5, warmup=10)([averaged], [weights], torch.tensor(1000))
     torch.testing.assert_close(averaged, 0.5 * (expected + weights))
 
 
