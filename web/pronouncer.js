@@ -154,7 +154,7 @@ export class Pronouncer {
         const place = row * hypotheses + column;
         return {
           text: pronunciations.data[place],
-          probability: Math.exp(scores.data[place]),
+          score: scores.data[place],
           chunks: chunks.data.slice(place * letters, (place + 1) * letters),
         };
       });
@@ -184,15 +184,18 @@ export class Pronouncer {
 /**
  * Joins hypotheses that say the same with different alignments, and drops impossible ones.
  *
- * They come best first, so the first that says something has its most probable alignment.
+ * They come best first, so the first that says something has its most probable alignment. The
+ * best one stays even where it is impossible. Sorting keeps the order of those whose probability
+ * is too small for any number but 0.
  */
 function mergeHypotheses(letters, hypotheses) {
   const merged = new Map();
-  for (const { text, probability, chunks } of hypotheses) {
+  for (const { text, score, chunks } of hypotheses) {
+    const probability = Math.exp(score);
     const known = merged.get(text);
     if (known) {
       known.probability += probability;
-    } else if (probability > 0 || hypotheses.length === 1) {
+    } else if (score > -Infinity || merged.size === 0) {
       const alignment = letters.map((letter, i) => [letter, phonesOf(chunks[i])]);
       merged.set(text, { phones: phonesOf(text), probability, alignment });
     }

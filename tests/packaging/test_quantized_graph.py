@@ -10,7 +10,10 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 from grapheme_to_phoneme.packaging.onnx_export import CONTRIBUTED_DOMAIN, IR_VERSION, OPSET
 from grapheme_to_phoneme.packaging.quantized_graph import LARGE_TABLE, SMALL_TABLE, tidy
 
-RANDOM = np.random.default_rng(1)
+
+@pytest.fixture
+def generator() -> np.random.Generator:
+    return np.random.default_rng(1)
 
 
 def make_graph(
@@ -35,7 +38,12 @@ def run(graph: GraphProto, given: np.ndarray) -> list[np.ndarray]:
     return session.run(None, {"given": given})
 
 
-def product(columns: int, following: Sequence[NodeProto], outputs: Sequence[str]) -> GraphProto:
+def product(
+    columns: int,
+    following: Sequence[NodeProto],
+    outputs: Sequence[str],
+    generator: np.random.Generator,
+) -> GraphProto:
     """A quantised product as ONNX Runtime's quantisation leaves it, and what follows it."""
     nodes = [
         helper.make_node("QuantizeLinear", ["given", "step", "middle"], ["small"]),
@@ -49,10 +57,10 @@ def product(columns: int, following: Sequence[NodeProto], outputs: Sequence[str]
         "middle": np.uint8(128),
         # Of seven bits: a processor without VNNI adds two products in 16 bits, and larger ones
         # would end at the largest number there.
-        "weight": RANDOM.integers(-63, 64, (16, columns)).astype(np.int8),
-        "scale": RANDOM.uniform(0.001, 0.01, columns).astype(np.float32),
+        "weight": generator.integers(-63, 64, (16, columns)).astype(np.int8),
+        "scale": generator.uniform(0.001, 0.01, columns).astype(np.float32),
         "zero": np.zeros(columns, dtype=np.int8),
-        "bias": RANDOM.normal(size=columns).astype(np.float32),
+        "bias": generator.normal(size=columns).astype(np.float32),
     }
     return make_graph(nodes, constants, outputs, TensorProto.FLOAT)
 
@@ -79,11 +87,15 @@ RESIDUAL = helper.make_node("Add", ["multiplied", "rounded"], ["sum"])
     ids=["bias", "bias first", "split", "no bias"],
 )
 def test_products_become_one_operator(
-    columns: int, following: list[NodeProto], outputs: list[str], operators: dict[str, int]
+    columns: int,
+    following: list[NodeProto],
+    outputs: list[str],
+    operators: dict[str, int],
+    generator: np.random.Generator,
 ) -> None:
-    graph = product(columns, following, outputs)
+    graph = product(columns, following, outputs, generator)
     # On the grid of the quantisation, so that rounding is no difference.
-    given = (RANDOM.integers(-128, 128, (2, 3, 16)) * 0.02).astype(np.float32)
+    given = (generator.integers(-128, 128, (2, 3, 16)) * 0.02).astype(np.float32)
     expected = run(graph, given)
     tidy(graph)
     found = [node.op_type for node in graph.node]
@@ -92,9 +104,9 @@ def test_products_become_one_operator(
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_what_is_no_product_gets_the_unrounded_floats() -> None:
-    graph = product(16, [RESIDUAL], ["sum"])
-    given = RANDOM.normal(size=(1, 1, 16)).astype(np.float32)
+def test_what_is_no_product_gets_the_unrounded_floats(generator: np.random.Generator) -> None:
+    graph = product(16, [RESIDUAL], ["sum"], generator)
+    given = generator.normal(size=(1, 1, 16)).astype(np.float32)
     rounded, _ = run(graph, given)[0], tidy(graph)
     difference = run(graph, given)[0] - rounded
     step = np.rint(given / np.float32(0.02)).clip(-128, 127) * np.float32(0.02)
@@ -110,9 +122,11 @@ def test_what_is_no_product_gets_the_unrounded_floats() -> None:
         (LARGE_TABLE // 16, TensorProto.UINT8),
     ],
 )
-def test_tables_lose_little(rows: int, kind: int, offset: float) -> None:
+def test_tables_lose_little(
+    rows: int, kind: int, offset: float, generator: np.random.Generator
+) -> None:
     """Whatever the range of a column is, zero inside or not."""
-    table = (RANDOM.normal(size=(rows, 16)) + offset).astype(np.float32)
+    table = (generator.normal(size=(rows, 16)) + offset).astype(np.float32)
     graph = make_graph(
         [helper.make_node("Gather", ["table", "given"], ["taken"])],
         {"table": table},
@@ -127,8 +141,10 @@ def test_tables_lose_little(rows: int, kind: int, offset: float) -> None:
     np.testing.assert_allclose(run(graph, places)[0], table[places], atol=reach / 255)
 
 
-def test_table_whose_rows_are_quantised_is_quantised_itself() -> None:
-    table = RANDOM.normal(size=(5, 4)).astype(np.float32)
+def test_table_whose_rows_are_quantised_is_quantised_itself(
+    generator: np.random.Generator,
+) -> None:
+    table = generator.normal(size=(5, 4)).astype(np.float32)
     nodes = [
         helper.make_node("Gather", ["table", "given"], ["taken"]),
         helper.make_node("QuantizeLinear", ["taken", "step", "middle"], ["small"]),
