@@ -95,6 +95,7 @@ LEAST = {
     "callbacks.resumable_every_n_epochs": 1,
     "callbacks.weight_averaging.warmup": 1,
     "distillation.imagined_order": 1,
+    "distillation.imagined_turns": 1,
     "distillation.imagined_words": 0,
     "distillation.kept_chunks": 1,
     "distillation.letters_per_batch": 1,
@@ -563,6 +564,7 @@ def build_data_module(
         batches.workers,
         lessons,
         config.distillation.share,
+        config.distillation.imagined_turns,
         choose_repetitions(
             prepared.train, batches.least_words, config.data.balance if data.languages else None
         ),

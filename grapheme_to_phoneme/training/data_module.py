@@ -205,6 +205,8 @@ class LengthBatchSampler(Sampler[list[int]]):
         letters_per_batch: the budget; a longer example makes a batch of its own.
         order: the source of randomness, or None.
         repetitions: how often each example comes; once if None.
+        turns: the epoch of several in which each example comes, in turn, -1 for all; every epoch
+            if None.
         rank: which share of the batches to give, with several processes.
         world_size: number of processes.
     """
@@ -215,6 +217,7 @@ class LengthBatchSampler(Sampler[list[int]]):
         letters_per_batch: int,
         order: ShuffledOrder | None = None,
         repetitions: np.ndarray | None = None,
+        turns: np.ndarray | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -225,6 +228,7 @@ class LengthBatchSampler(Sampler[list[int]]):
         self._examples = np.repeat(
             np.arange(len(lengths)), ones if repetitions is None else repetitions
         )
+        self._turns = None if turns is None else turns[self._examples]
         self._rank = rank
         self._world_size = world_size
         self._drawn: tuple[int, list[list[int]]] | None = None
@@ -242,7 +246,11 @@ class LengthBatchSampler(Sampler[list[int]]):
             keys = self._lengths[order].astype(float)
         else:
             generator = self.sampler.generator()
-            order = generator.permutation(self._examples)
+            examples = self._examples
+            if self._turns is not None:
+                turn = self.sampler.epoch % (1 + self._turns.max())
+                examples = examples[(self._turns == turn) | (self._turns < 0)]
+            order = generator.permutation(examples)
             # Words of a length in any order. The permutation gives that already, but not the
             # batches that the published trainings have seen.
             keys = self._lengths[order] + generator.random(len(order))
@@ -306,6 +314,7 @@ class LexiconDataModule(pl.LightningDataModule):
         workers: processes that prepare batches; 0 prepares them in the training process.
         lessons: what teachers think of ``aligned`` and of further words, or None.
         teachers_share: see :class:`TaughtDataset`.
+        imagined_turns: epochs in which each of the lessons' further words comes once.
         repetitions: how often each training entry comes in an epoch; once if None.
         is_remembered: whether the network has a memory of the training entries.
         replay: whether to give batches of few shapes, where steps can be recorded.
@@ -323,6 +332,7 @@ class LexiconDataModule(pl.LightningDataModule):
         workers: int,
         lessons: Lessons | None = None,
         teachers_share: float = 0.0,
+        imagined_turns: int = 1,
         repetitions: np.ndarray | None = None,
         is_remembered: bool = True,
         replay: bool = False,
@@ -347,6 +357,10 @@ class LexiconDataModule(pl.LightningDataModule):
             # Words that were made up for the lessons come once.
             further = len(self._train) - len(repetitions)
             self._repetitions = np.pad(repetitions, (0, further), constant_values=1)
+        self._turns = None
+        if imagined_turns > 1 and lessons is not None and lessons.imagined:
+            always = np.full(len(aligned), -1)
+            self._turns = np.append(always, np.arange(len(lessons.imagined)) % imagined_turns)
         self._is_remembered = is_remembered
         self._replay = replay
         self._first_epoch = 0
@@ -389,6 +403,7 @@ class LexiconDataModule(pl.LightningDataModule):
             self._letters_per_batch,
             order,
             self._repetitions,
+            self._turns,
             **self._share(),
         )
         collate: Callable[[Batch], Batch] = identity

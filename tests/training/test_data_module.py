@@ -287,3 +287,17 @@ def test_batches_of_an_epoch_are_drawn_once(monkeypatch: pytest.MonkeyPatch) -> 
         sampler.sampler.set_epoch(epoch)
         all_batches(sampler)
     assert drawn == [0, 1]
+
+
+def test_words_made_up_come_in_turn() -> None:
+    imagined = [AlignedEntry(spelling, (("C",),)) for spelling in "abcde"]
+    letters = sum(len(entry.spelling) for entry in (*ENTRIES, *imagined))
+    lessons = Lessons(imagined, np.ones((letters, 1), np.uint16), np.ones((letters, 1), np.uint8))
+    loader = make_data_module(lessons=lessons, imagined_turns=2).train_dataloader()
+    drawn = []
+    for epoch in range(4):
+        loader.batch_sampler.sampler.set_epoch(epoch)
+        drawn.append(sorted(index for batch in loader.batch_sampler for index in batch))
+    known = list(range(len(ENTRIES)))
+    first, second = ([len(ENTRIES) + index for index in turn] for turn in ((0, 2, 4), (1, 3)))
+    assert drawn == [known + first, known + second] * 2
