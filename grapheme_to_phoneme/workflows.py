@@ -95,7 +95,6 @@ LEAST = {
     "callbacks.resumable_every_n_epochs": 1,
     "callbacks.weight_averaging.warmup": 1,
     "distillation.imagined_order": 1,
-    "distillation.imagined_turns": 1,
     "distillation.imagined_words": 0,
     "distillation.kept_chunks": 1,
     "distillation.letters_per_batch": 1,
@@ -564,7 +563,6 @@ def build_data_module(
         batches.workers,
         lessons,
         config.distillation.share,
-        config.distillation.imagined_turns,
         choose_repetitions(
             prepared.train, batches.least_words, config.data.balance if data.languages else None
         ),

@@ -168,21 +168,6 @@ def choose_repetitions(
     return times * max(1, round(least_words / times.sum()))
 
 
-def take_turns(lengths: np.ndarray, turns: int) -> np.ndarray:
-    """Return the turn in which each word comes, 0 to ``turns`` - 1, or ``turns`` for none.
-
-    Each turn has as many words of a length as the others, so that they make as many batches,
-    which Lightning counts once; the few that are left over have none.
-    """
-    order = np.argsort(lengths, kind="stable")
-    _, counts = np.unique(lengths, return_counts=True)
-    ranks = np.concatenate([np.arange(count) for count in counts] or [order])
-    usable = np.repeat(counts - counts % turns, counts)
-    turn_of = np.empty_like(order)
-    turn_of[order] = np.where(ranks < usable, ranks % turns, turns)
-    return turn_of
-
-
 class ShuffledOrder(Sampler[int]):
     """A permutation that depends on the seed and the epoch alone, so that resuming repeats it.
 
@@ -220,9 +205,6 @@ class LengthBatchSampler(Sampler[list[int]]):
         letters_per_batch: the budget; a longer example makes a batch of its own.
         order: the source of randomness, or None.
         repetitions: how often each example comes; once if None.
-        turn_of: the epoch of ``turns``, one after the other, in which each example comes; -1 for
-            all of them. Every example comes in every epoch if None.
-        turns: how many epochs that are.
         rank: which share of the batches to give, with several processes.
         world_size: number of processes.
     """
@@ -233,8 +215,6 @@ class LengthBatchSampler(Sampler[list[int]]):
         letters_per_batch: int,
         order: ShuffledOrder | None = None,
         repetitions: np.ndarray | None = None,
-        turn_of: np.ndarray | None = None,
-        turns: int = 1,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -245,8 +225,6 @@ class LengthBatchSampler(Sampler[list[int]]):
         self._examples = np.repeat(
             np.arange(len(lengths)), ones if repetitions is None else repetitions
         )
-        self._turn_of = None if turn_of is None else turn_of[self._examples]
-        self._turns = turns
         self._rank = rank
         self._world_size = world_size
         self._drawn: tuple[int, list[list[int]]] | None = None
@@ -264,11 +242,7 @@ class LengthBatchSampler(Sampler[list[int]]):
             keys = self._lengths[order].astype(float)
         else:
             generator = self.sampler.generator()
-            examples = self._examples
-            if self._turn_of is not None:
-                turn = self.sampler.epoch % self._turns
-                examples = examples[(self._turn_of == turn) | (self._turn_of < 0)]
-            order = generator.permutation(examples)
+            order = generator.permutation(self._examples)
             # Words of a length in any order. The permutation gives that already, but not the
             # batches that the published trainings have seen.
             keys = self._lengths[order] + generator.random(len(order))
@@ -332,7 +306,6 @@ class LexiconDataModule(pl.LightningDataModule):
         workers: processes that prepare batches; 0 prepares them in the training process.
         lessons: what teachers think of ``aligned`` and of further words, or None.
         teachers_share: see :class:`TaughtDataset`.
-        imagined_turns: epochs in which each of the lessons' further words comes once.
         repetitions: how often each training entry comes in an epoch; once if None.
         is_remembered: whether the network has a memory of the training entries.
         replay: whether to give batches of few shapes, where steps can be recorded.
@@ -350,7 +323,6 @@ class LexiconDataModule(pl.LightningDataModule):
         workers: int,
         lessons: Lessons | None = None,
         teachers_share: float = 0.0,
-        imagined_turns: int = 1,
         repetitions: np.ndarray | None = None,
         is_remembered: bool = True,
         replay: bool = False,
@@ -375,11 +347,6 @@ class LexiconDataModule(pl.LightningDataModule):
             # Words that were made up for the lessons come once.
             further = len(self._train) - len(repetitions)
             self._repetitions = np.pad(repetitions, (0, further), constant_values=1)
-        self._turns = imagined_turns
-        self._turn_of = None
-        if imagined_turns > 1:
-            further = take_turns(self._train.lengths[len(aligned) :], imagined_turns)
-            self._turn_of = np.append(np.full(len(aligned), -1), further)
         self._is_remembered = is_remembered
         self._replay = replay
         self._first_epoch = 0
@@ -422,8 +389,6 @@ class LexiconDataModule(pl.LightningDataModule):
             self._letters_per_batch,
             order,
             self._repetitions,
-            self._turn_of,
-            self._turns,
             **self._share(),
         )
         collate: Callable[[Batch], Batch] = identity

@@ -287,22 +287,3 @@ def test_batches_of_an_epoch_are_drawn_once(monkeypatch: pytest.MonkeyPatch) -> 
         sampler.sampler.set_epoch(epoch)
         all_batches(sampler)
     assert drawn == [0, 1]
-
-
-def test_words_made_up_come_in_turn() -> None:
-    spellings = ["a", "ab", "b", "ac", "c", "ba", "aaa", "bc"]
-    imagined = [AlignedEntry(spelling, (("C",),) * len(spelling)) for spelling in spellings]
-    letters = sum(len(entry.spelling) for entry in (*ENTRIES, *imagined))
-    lessons = Lessons(imagined, np.ones((letters, 1), np.uint16), np.ones((letters, 1), np.uint8))
-    loader = make_data_module(lessons=lessons, imagined_turns=2).train_dataloader()
-    drawn, batches = [], set()
-    for epoch in range(4):
-        loader.batch_sampler.sampler.set_epoch(epoch)
-        batches.add(len(loader))
-        drawn.append(sorted(index for batch in loader.batch_sampler for index in batch))
-    # Lightning counts the batches of the first epoch alone.
-    assert len(batches) == 1
-    known = list(range(len(ENTRIES)))
-    # One of three words of one letter and the only one of three are left over.
-    first, second = ([len(ENTRIES) + index for index in turn] for turn in ((0, 1, 5), (2, 3, 7)))
-    assert drawn == [known + first, known + second] * 2
