@@ -14,24 +14,28 @@ if TYPE_CHECKING:
 RESOLVED_CONFIG_NAME = "config.yaml"
 OVERRIDES_NAME = "overrides.yaml"
 
-#: The keys below are another library's, with kinds of values of its own.
-LIGHTNING_ARGUMENTS = "trainer.lightning."
+#: The keys below are other libraries', with kinds of values of their own.
+FOREIGN = ("trainer.lightning.", "multirun.settings.")
 
 #: Each key of this one is a training's settings or the folder of one that has ended.
 TEACHERS = "distillation.teachers"
 
-#: Keys of this one are null where that is their default and nowhere else; it then takes these.
+#: Keys of this one are null where that is their default and nowhere else.
 INFER = "infer."
-INFER_KINDS = {
-    "infer.beam_size": int,
-    "infer.dictionary": str,
-    "infer.input": str,
-    "infer.language": str,
-    "infer.model": str,
-    "infer.notation": str,
-    "infer.ray_address": str,
-    "infer.server": str,
-}
+
+#: What is null by default takes a text otherwise, but for these, which take whole numbers, and
+#: those that take several values.
+NUMBERS_OR_NULL = frozenset(
+    {
+        "alignment.max_phones_per_letter",
+        "data.entries",
+        "data.size_bytes",
+        "evaluate.beam_size",
+        "infer.beam_size",
+        "multirun.threads",
+    }
+)
+SEVERAL_OR_NULL = frozenset({"data.lexicons", "data.split_sha256", "data.unicode_forms"})
 
 #: What a message calls the kinds of values.
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
@@ -125,25 +129,40 @@ def _separate(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
 def _check_kinds(config: "DictConfig", default: "DictConfig", keys: Sequence[str]) -> None:
     """Refuse a value of another kind than the one that it replaces.
 
-    Hydra takes any, and the mistake would show much later. Where null is the default or the
-    new value, nothing is known but of ``infer``; Lightning checks its arguments itself.
+    Hydra takes any, and the mistake would show much later. Other libraries check theirs
+    themselves.
     """
     from omegaconf import OmegaConf
 
     for key in keys:
-        if key.startswith(LIGHTNING_ARGUMENTS) or key.rpartition(".")[0] == TEACHERS:
+        if key.startswith(FOREIGN) or key.rpartition(".")[0] == TEACHERS:
             continue
-        expected, given = OmegaConf.select(default, key), OmegaConf.select(config, key)
-        kind = INFER_KINDS.get(key) if expected is None else type(expected)
-        may_be_null = expected is None or not key.startswith(INFER)
+        kind, example = _expected_kind(default, key)
+        given = OmegaConf.select(config, key)
+        may_be_null = not example or not key.startswith(INFER)
         if kind is None or (given is None and may_be_null):
             continue
         if type(given) is not kind and not (kind is float and type(given) is int):
-            example = "" if expected is None else f", such as {expected}"
             shown = "null" if given is None else given
             raise UserError(
                 f"{key} takes {KINDS.get(kind, 'several values')}{example}, not {shown}"
             )
+
+
+def _expected_kind(default: "DictConfig", key: str) -> tuple[type | None, str]:
+    """Return what values a key takes, None where that is not known, and words on its default."""
+    from omegaconf import OmegaConf
+
+    parent, _, name = key.rpartition(".")
+    expected = OmegaConf.select(default, key)
+    if expected is not None:
+        return type(expected), f", such as {expected}"
+    group = OmegaConf.select(default, parent) if parent else default
+    is_added = not OmegaConf.is_dict(group) or name not in group
+    # A companion is a network's settings, of a network that may have a companion itself.
+    if is_added or key in SEVERAL_OR_NULL or name == "companion":
+        return None, ""
+    return (int if key in NUMBERS_OR_NULL else str), ""
 
 
 def save_config(config: "DictConfig", overrides: Sequence[str], run_directory: Path) -> None:

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from grapheme_to_phoneme.configuration import (
-    INFER,
-    INFER_KINDS,
+    NUMBERS_OR_NULL,
+    SEVERAL_OR_NULL,
     compose_config,
     config_directory,
     quoted,
@@ -64,7 +64,42 @@ def test_values_that_take_the_place_of_null(override: str) -> None:
     compose_config([override], ROOT)
 
 
-def test_kinds_of_all_that_is_null_by_default_are_known() -> None:
-    defaults = OmegaConf.load(config_directory() / "infer" / "default.yaml")
-    nulls = {f"{INFER}{name}" for name, value in defaults.items() if value is None}
-    assert nulls == set(INFER_KINDS)
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["evaluate.beam_size=abc"], "evaluate.beam_size takes a whole number, not abc"),
+        (["evaluate.lexicon=[a,b]"], "evaluate.lexicon takes a text, not"),
+        (["evaluate.groups=5"], "evaluate.groups takes a text, not 5"),
+        (["start_run=true"], "start_run takes a text, not True"),
+        (["data=lexicon", "data.train_path=5"], "data.train_path takes a text, not 5"),
+        (["alignment.max_phones_per_letter=a"], "alignment.max_phones_per_letter takes a whole"),
+        (["convert.language={a: 1}"], "convert.language takes a text, not {'a': 1}"),
+    ],
+)
+def test_other_kinds_in_place_of_null_are_refused(overrides: list[str], told: str) -> None:
+    with pytest.raises(UserError) as caught:
+        compose_config(overrides)
+    assert str(caught.value).startswith(told)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["evaluate.beam_size=4", "start_run=runs/one"],
+        ["evaluate.beam_size=null", "start_run=null"],
+        ["model=together", "model.companion.companion={members: 1}"],
+        ["data=multilingual", "data.lexicons={tok: tok.tsv}", "data.unicode_forms={kor: NFD}"],
+        ["+data.of_my_own=5", "+mine.alone=5", "+trainer.lightning.limit_train_batches=5"],
+        ["multirun=slurm", "multirun.settings.partition=5"],
+    ],
+)
+def test_right_kinds_in_place_of_null_are_taken(overrides: list[str]) -> None:
+    compose_config(overrides)
+
+
+def test_keys_whose_null_stands_for_no_text_are_null_by_default() -> None:
+    nulls = set()
+    for path in config_directory().glob("*/*.yaml"):
+        values = OmegaConf.to_container(OmegaConf.load(path))
+        nulls |= {f"{path.parent.name}.{name}" for name in values if values[name] is None}
+    assert NUMBERS_OR_NULL | SEVERAL_OR_NULL <= nulls
