@@ -144,8 +144,12 @@ def _check_kinds(config: "DictConfig", default: "DictConfig", keys: Sequence[str
             continue
         if type(given) is not kind and not (kind is float and type(given) is int):
             shown = "null" if given is None else given
+            hint = ""
+            if kind is str and type(given) in (int, float):
+                # What Hydra makes of a folder called 2024.
+                hint = f": a file or folder of that name is ./{given}"
             raise UserError(
-                f"{key} takes {KINDS.get(kind, 'several values')}{example}, not {shown}"
+                f"{key} takes {KINDS.get(kind, 'several values')}{example}, not {shown}{hint}"
             )
 
 

@@ -35,7 +35,7 @@ from grapheme_to_phoneme.configuration import (
 from grapheme_to_phoneme.constants import DISTRIBUTION_NAME, MODEL_FILENAME, SCORE_FILENAME
 from grapheme_to_phoneme.errors import MissingDependencyError, UserError
 from grapheme_to_phoneme.presets import PRESET, UNICODE_FORM, UNICODE_FORMS
-from grapheme_to_phoneme.runs import RESUME, RUN_DIRECTORY, path_of
+from grapheme_to_phoneme.runs import RESUME, RUN_DIRECTORY
 
 LOGGER = logging.getLogger(__name__)
 
@@ -127,8 +127,7 @@ def run_all(overrides: Sequence[str]) -> tuple[list[Result], Path]:
     config = compose_config([*jobs[0].overrides, *ours])
     settings = config.multirun
     name = datetime.now().strftime("multirun_%Y-%m-%d_%H-%M-%S")
-    given_directory = path_of(settings.dir, "multirun.dir")
-    directory = given_directory or Path(config.paths.runs_dir) / name
+    directory = Path(settings.dir or Path(config.paths.runs_dir) / name)
     _require_plugin(settings.launcher)
     for job in jobs:
         _check_settings(job, directory / job.name)

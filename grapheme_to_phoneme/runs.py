@@ -31,7 +31,7 @@ def new_run_directory(config: DictConfig) -> Path:
     command line, get the directory of the first.
 
     Raises:
-        UserError: if the directory holds a run already, or is no path.
+        UserError: if the directory holds a run already.
     """
     if "LOCAL_RANK" in os.environ and RUN_DIRECTORY_VARIABLE in os.environ:
         return Path(os.environ[RUN_DIRECTORY_VARIABLE])
@@ -41,29 +41,16 @@ def new_run_directory(config: DictConfig) -> Path:
 
 
 def _choose_run_directory(config: DictConfig) -> Path:
-    directory = path_of(config.paths.run_dir, RUN_DIRECTORY)
-    if directory is None:
+    if config.paths.run_dir is None:
         name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         return Path(config.paths.runs_dir) / name
+    directory = Path(config.paths.run_dir)
     if (directory / CHECKPOINT_DIRECTORY).exists():
         raise UserError(
             f"{directory} holds a run already: go on with it by `g2p train resume={directory}`, "
             "or choose another paths.run_dir"
         )
     return directory
-
-
-def path_of(value: object, setting: str) -> Path | None:
-    """Return the path that a setting gives, None where it gives none.
-
-    Raises:
-        UserError: if it is no text; Hydra reads digits alone as a number.
-    """
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise UserError(f"{setting} takes a path, not the value {value}: write {setting}=./NAME")
-    return Path(value)
 
 
 def resumed_run(overrides: Sequence[str]) -> tuple[Path | None, tuple[str, ...]]:
