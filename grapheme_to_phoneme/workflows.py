@@ -98,6 +98,7 @@ LEAST = {
     "distillation.imagined_words": 0,
     "distillation.kept_chunks": 1,
     "distillation.letters_per_batch": 1,
+    "export.temperature_steps": 1,
     "seed": 0,
     "trainer.batches.dev_letters_per_batch": 1,
     "trainer.batches.least_words": 0,
@@ -206,6 +207,7 @@ def check_settings(config: DictConfig) -> None:
                     )
             if settings.seed > LARGEST_SEED:
                 raise UserError(f"seed takes at most {LARGEST_SEED}, not {settings.seed}")
+            _check_temperatures(list(settings.export.temperature_range))
             _dimensions(settings, letters=1, chunks=1)
             _optimizer_settings(settings)
             try:
@@ -214,6 +216,15 @@ def check_settings(config: DictConfig) -> None:
                 _build_trainer(settings, steps_per_epoch=1)
             finally:
                 logging.disable(logging.NOTSET)
+
+
+def _check_temperatures(bounds: list[object]) -> None:
+    """Refuse now what the export would stumble over when all is trained."""
+    are_numbers = all(type(bound) in (int, float) for bound in bounds)
+    if len(bounds) != 2 or not are_numbers or not 0 < bounds[0] <= bounds[1]:
+        raise UserError(
+            f"export.temperature_range takes two numbers above 0, lower first, not {bounds}"
+        )
 
 
 def _example(data: LexiconData, alphabets: Alphabets) -> str:
