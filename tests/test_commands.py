@@ -151,7 +151,10 @@ def test_unknown_flags_are_refused_before_any_work(name: str, tmp_path: Path) ->
         ("word", "'word' is no setting"),
         ("no_such_key=3", "no_such_key"),
         ("trainer.no_such_key=3", "trainer.no_such_key"),
-        ("model=no_such_model", "baseline fast main recurrent several small taught together"),
+        (
+            "model=no_such_model",
+            "accurate baseline fast main recurrent reference several small taught together",
+        ),
         ("model=[", "configuration: "),
         ("seed=abc", "seed takes a whole number, such as 1, not abc"),
         ("seed=1.5", "seed takes a whole number"),

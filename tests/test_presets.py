@@ -69,7 +69,7 @@ def test_lexicon_that_cannot_be_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "preset",
-    ["small", "several", "medium", "taught", "fast", "accurate", "default"],
+    ["small", "several", "medium", "taught", "fast", "accurate", "reference", "default"],
 )
 def test_what_the_command_line_says_wins(preset: str) -> None:
     given = ["model=baseline", "trainer.lightning.max_epochs=2", "optimizer.learning_rate=0.5"]
@@ -80,33 +80,31 @@ def test_what_the_command_line_says_wins(preset: str) -> None:
 
 
 def test_finished_run_stands_in_for_a_teacher() -> None:
-    config = compose_config(["experiment=reference", "distillation.teachers.pair=runs/finished"])
-    assert config.distillation.teachers.pair == "runs/finished"
-    with pytest.raises(UserError, match="pair.optimizer.consistency takes a number"):
-        compose_config(
-            ["experiment=reference", "distillation.teachers.pair.optimizer.consistency=much"]
-        )
+    config = compose_config(["experiment=taught", "distillation.teachers.together=runs/finished"])
+    assert config.distillation.teachers.together == "runs/finished"
+    given = "distillation.teachers.together.optimizer.learning_rate"
+    with pytest.raises(UserError, match=f"{given} takes a number"):
+        compose_config(["experiment=taught", f"{given}=much"])
 
 
-def test_teachers_of_the_reference_preset() -> None:
+def test_teacher_of_the_taught_preset() -> None:
     """What a teacher's training does not say is as in the network's own that learns from it."""
-    config = compose_config(["experiment=reference"])
-    taught = {
-        name: OmegaConf.merge(config, it) for name, it in config.distillation.teachers.items()
-    }
-    assert all(teacher.optimizer.consistency == 1.0 for teacher in taught.values())
-    assert taught["pair"].model.companion.encoder_size == config.model.companion.encoder_size
-    assert taught["attentive"].model.companion is None
-    assert not any(teacher.model.memory_windows for teacher in (config, *taught.values()))
-
-
-def test_teacher_of_the_accurate_preset() -> None:
-    config = compose_config(["experiment=accurate"])
+    config = compose_config(["experiment=taught"])
     teacher = OmegaConf.merge(config, config.distillation.teachers.together)
-    assert teacher.model.companion.recurrent_layers == 3
+    assert teacher.model.companion.members == 2
     assert config.model.companion is None
     assert teacher.model.dropout > config.model.dropout
+    assert teacher.trainer.lightning.check_val_every_n_epoch == 2
     assert config.model.encoder_size == compose_config(["model=main"]).model.encoder_size
+
+
+def test_reference_has_one_more_network_than_accurate() -> None:
+    accurate, reference = (
+        compose_config([f"experiment={name}"]) for name in ("accurate", "reference")
+    )
+    assert (accurate.model.companion.members, reference.model.companion.members) == (1, 2)
+    assert accurate.trainer == reference.trainer
+    assert not (accurate.distillation.teachers or reference.distillation.teachers)
 
 
 def test_run_keeps_its_preset(tmp_path: Path) -> None:
