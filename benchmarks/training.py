@@ -20,10 +20,10 @@ from torch.nn import functional
 from grapheme_to_phoneme.configuration import compose_config
 from grapheme_to_phoneme.lexicon.data import load_data
 from grapheme_to_phoneme.training.data_module import Batch, LengthBatchSampler, LexiconDataModule
+from grapheme_to_phoneme.training.fitting import build_data_module, build_module
 from grapheme_to_phoneme.training.lightning_module import PronunciationModule
 from grapheme_to_phoneme.training.operators import Dropout, ShiftedProducts
 from grapheme_to_phoneme.training.preparation import prepare
-from grapheme_to_phoneme.workflows import build_data_module, build_module
 
 #: Steps that are timed together, and those that are taken before them.
 STEPS, STEPS_BEFORE = 20, 5

@@ -194,3 +194,20 @@ def load_overrides(run_directory: Path) -> list[str]:
     if not path.is_file():
         raise UserError(f"{run_directory} is no training run: it has no {OVERRIDES_NAME}")
     return list(OmegaConf.load(path))
+
+
+def flatten(config: "DictConfig") -> dict[str, object]:
+    """Return every value of a configuration by its dotted name."""
+    from omegaconf import OmegaConf
+
+    flat: dict[str, object] = {}
+
+    def visit(prefix: str, node: object) -> None:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                visit(f"{prefix}{key}.", value)
+        else:
+            flat[prefix.removesuffix(".")] = node
+
+    visit("", OmegaConf.to_container(config, resolve=True, throw_on_missing=False))
+    return flat

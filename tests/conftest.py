@@ -21,8 +21,7 @@ from grapheme_to_phoneme.lexicon.files import sha256_of
 from grapheme_to_phoneme.lexicon.reading import read_lexicon
 from grapheme_to_phoneme.lexicon.splitting import open_split
 from grapheme_to_phoneme.lexicon.writing import write_tsv
-from grapheme_to_phoneme.packaging.export import load_checkpoint
-from grapheme_to_phoneme.training.lightning_module import PronunciationModule
+from grapheme_to_phoneme.training.lightning_module import PronunciationModule, load_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

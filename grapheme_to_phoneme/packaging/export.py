@@ -47,7 +47,11 @@ from grapheme_to_phoneme.packaging.quantization import letter_batches, quantize
 from grapheme_to_phoneme.packaging.standard_operators import in_standard_operators
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, Alphabets
 from grapheme_to_phoneme.training.calibration import fit_temperature
-from grapheme_to_phoneme.training.lightning_module import PronunciationModule, References
+from grapheme_to_phoneme.training.lightning_module import (
+    PronunciationModule,
+    References,
+    load_checkpoint,
+)
 from grapheme_to_phoneme.training.metrics import Score, measure_reliability
 from grapheme_to_phoneme.training.network import Network, NetworkDimensions
 from grapheme_to_phoneme.training.scoring import by_language, score_answers
@@ -304,25 +308,6 @@ def _offer(variants: Sequence[Variant], tolerated_loss: float) -> list[Variant]:
         )
     LOGGER.info("variants of the model:\n%s", "\n".join(lines))
     return offered
-
-
-def load_checkpoint(checkpoint: Path) -> PronunciationModule:
-    """Load a checkpoint on the CPU, without running code from it.
-
-    Raises:
-        UserError: if there is no checkpoint or it cannot be read.
-    """
-    if not checkpoint.is_file():
-        raise UserError(f"there is no checkpoint {checkpoint}: train a model with `g2p train`")
-    try:
-        module = PronunciationModule.load_from_checkpoint(
-            checkpoint, map_location="cpu", weights_only=True
-        )
-    # What unpickling a foreign file raises shares no base class but this.
-    except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise UserError(f"{checkpoint} is no checkpoint of this package: {reason}") from error
-    return module.eval()
 
 
 def suitable_batch(dimensions: NetworkDimensions) -> int:

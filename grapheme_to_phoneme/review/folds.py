@@ -23,12 +23,13 @@ from grapheme_to_phoneme.lexicon.entries import Entry, group_by_spelling, ungrou
 from grapheme_to_phoneme.lexicon.files import replacing
 from grapheme_to_phoneme.lexicon.preprocessing import build_normalization
 from grapheme_to_phoneme.lexicon.splitting import split_sha256
-from grapheme_to_phoneme.packaging.export import load_checkpoint
 from grapheme_to_phoneme.review.scoring import Judgement, judge
 from grapheme_to_phoneme.terminal import set_up_logging
+from grapheme_to_phoneme.training.fitting import fit
+from grapheme_to_phoneme.training.lightning_module import load_checkpoint
 from grapheme_to_phoneme.training.preparation import prepare
+from grapheme_to_phoneme.training.settings import check_settings
 from grapheme_to_phoneme.training.tracking import git_state
-from grapheme_to_phoneme.workflows import check_settings, fit
 
 LOGGER = logging.getLogger(__name__)
 

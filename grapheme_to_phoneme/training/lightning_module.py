@@ -1,6 +1,7 @@
 """The Lightning module: loss, optimiser, schedule and validation of the network."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
@@ -8,6 +9,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torchmetrics import Metric
 
+from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.training.alphabets import Alphabets
 from grapheme_to_phoneme.training.data_module import Batch
 from grapheme_to_phoneme.training.metrics import Score
@@ -268,3 +270,22 @@ class PronunciationModule(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step", "name": "learning_rate"},
         }
+
+
+def load_checkpoint(checkpoint: Path) -> PronunciationModule:
+    """Load a checkpoint on the CPU, without running code from it.
+
+    Raises:
+        UserError: if there is no checkpoint or it cannot be read.
+    """
+    if not checkpoint.is_file():
+        raise UserError(f"there is no checkpoint {checkpoint}: train a model with `g2p train`")
+    try:
+        module = PronunciationModule.load_from_checkpoint(
+            checkpoint, map_location="cpu", weights_only=True
+        )
+    # What unpickling a foreign file raises shares no base class but this.
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise UserError(f"{checkpoint} is no checkpoint of this package: {reason}") from error
+    return module.eval()

@@ -23,7 +23,6 @@ from grapheme_to_phoneme.inference.pronouncer import Pronouncer
 from grapheme_to_phoneme.lexicon.entries import group_by_spelling
 from grapheme_to_phoneme.normalization import Normalization
 from grapheme_to_phoneme.packaging.core_export import assemble_core, check_core
-from grapheme_to_phoneme.packaging.export import load_checkpoint
 from grapheme_to_phoneme.packaging.half_precision import halve
 from grapheme_to_phoneme.packaging.onnx_export import (
     OPSET,
@@ -33,6 +32,7 @@ from grapheme_to_phoneme.packaging.onnx_export import (
     write_model,
 )
 from grapheme_to_phoneme.packaging.standard_operators import in_standard_operators
+from grapheme_to_phoneme.training.lightning_module import load_checkpoint
 from tests.conftest import TinyRun
 
 FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16}

@@ -24,7 +24,6 @@ from grapheme_to_phoneme.normalization import Normalization
 from grapheme_to_phoneme.packaging.export import (
     check_parity,
     export_checkpoint,
-    load_checkpoint,
     suitable_batch,
 )
 from grapheme_to_phoneme.packaging.onnx_export import assemble, export_parts, write_model
@@ -364,33 +363,6 @@ def test_file_that_fails_is_not_written(tiny_run: TinyRun, tmp_path: Path) -> No
         export_checkpoint(tiny_run.checkpoint, target, references, config)
     assert target.read_bytes() == b"the model of yesterday"
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
-
-
-@pytest.mark.parametrize("content", [b"", b"no checkpoint\n", b"PK\x03\x04 half a file"])
-def test_file_that_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "some.ckpt"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match="is no checkpoint of this package"):
-        load_checkpoint(path)
-
-
-def test_missing_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no checkpoint"):
-        load_checkpoint(tmp_path / "none.ckpt")
-
-
-def test_checkpoint_of_something_else(tmp_path: Path) -> None:
-    path = tmp_path / "other.ckpt"
-    torch.save({"state_dict": {}}, path)
-    with pytest.raises(UserError, match="is no checkpoint of this package"):
-        load_checkpoint(path)
-
-
-def test_checkpoint_that_would_run_code_does_not(tmp_path: Path) -> None:
-    path = tmp_path / "evil.ckpt"
-    torch.save({"state_dict": {}, "hyper_parameters": {"dimensions": subprocess.Popen}}, path)
-    with pytest.raises(UserError, match="is no checkpoint of this package"):
-        load_checkpoint(path)
 
 
 @pytest.mark.parametrize("windows", [[], [[0, 0], [-2, 2]]], ids=["plain", "memory"])

@@ -1,12 +1,17 @@
-"""The loss of a training step, with one pass and with two."""
+"""The loss of a training step, with one pass and with two; checkpoints that cannot be read."""
+
+import subprocess
+from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional
 
+from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.training.lightning_module import (
     OptimizerSettings,
     PronunciationModule,
+    load_checkpoint,
 )
 from grapheme_to_phoneme.training.objective import disagreement
 from tests.training.test_network import (
@@ -70,3 +75,30 @@ def test_passes_that_disagree_cost_by_the_weight(changes: dict) -> None:
     )
     assert more > little
     assert most - more == pytest.approx(more - little, rel=1e-3)
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint\n", b"PK\x03\x04 half a file"])
+def test_file_that_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "some.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="is no checkpoint of this package"):
+        load_checkpoint(path)
+
+
+def test_missing_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no checkpoint"):
+        load_checkpoint(tmp_path / "none.ckpt")
+
+
+def test_checkpoint_of_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "other.ckpt"
+    torch.save({"state_dict": {}}, path)
+    with pytest.raises(UserError, match="is no checkpoint of this package"):
+        load_checkpoint(path)
+
+
+def test_checkpoint_that_would_run_code_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "evil.ckpt"
+    torch.save({"state_dict": {}, "hyper_parameters": {"dimensions": subprocess.Popen}}, path)
+    with pytest.raises(UserError, match="is no checkpoint of this package"):
+        load_checkpoint(path)

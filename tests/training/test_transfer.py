@@ -10,14 +10,13 @@ from grapheme_to_phoneme.configuration import compose_config
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.lexicon.data import load_data
 from grapheme_to_phoneme.lexicon.writing import write_tsv
-from grapheme_to_phoneme.packaging.export import load_checkpoint
 from grapheme_to_phoneme.training.alphabets import Alphabets
-from grapheme_to_phoneme.training.lightning_module import PronunciationModule
+from grapheme_to_phoneme.training.fitting import fit, load_start
+from grapheme_to_phoneme.training.lightning_module import PronunciationModule, load_checkpoint
 from grapheme_to_phoneme.training.network import NetworkDimensions
 from grapheme_to_phoneme.training.preparation import prepare
 from grapheme_to_phoneme.training.tracking import git_state
 from grapheme_to_phoneme.training.transfer import transfer
-from grapheme_to_phoneme.workflows import fit, load_start
 from tests.conftest import TinyLexicon, TinyRun
 from tests.training.test_lightning_module import JOINT, SETTINGS
 from tests.training.test_network import DIMENSIONS

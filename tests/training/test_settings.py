@@ -1,60 +1,17 @@
-"""What a training chooses by itself, and which settings it refuses."""
+"""Settings that are refused before a training, and what one that has begun takes."""
 
 from pathlib import Path
 
 import pytest
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from grapheme_to_phoneme.configuration import compose_config, save_config
 from grapheme_to_phoneme.errors import MissingDependencyError, UserError
-from grapheme_to_phoneme.workflows import check_settings, choose_precision, train
+from grapheme_to_phoneme.training.settings import check_settings
+from grapheme_to_phoneme.workflows import train
 
 #: The lexicon is not there, so that nothing is trained where nothing is refused before.
 BEGUN_WITH = ("data=lexicon", "data.train_path=no_lexicon.tsv", "logger=none")
-
-
-@pytest.fixture
-def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without a GPU."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-
-
-@pytest.mark.parametrize(
-    ("capabilities", "expected"),
-    [
-        ({"avx512_bf16": True}, "bf16-mixed"),
-        ({"amx_bf16": True, "avx512_bf16": False}, "bf16-mixed"),
-        ({"avx512_bf16": False, "avx2": True}, "32-true"),
-        ({}, "32-true"),
-    ],
-)
-@pytest.mark.parametrize("accelerator", ["auto", "cpu"])
-def test_bfloat16_where_the_processor_multiplies_it(
-    no_gpu: None,
-    monkeypatch: pytest.MonkeyPatch,
-    capabilities: dict[str, bool],
-    expected: str,
-    accelerator: str,
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert choose_precision("auto", accelerator) == expected
-
-
-@pytest.mark.parametrize(("is_supported", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
-@pytest.mark.parametrize("accelerator", ["auto", "gpu", "cuda"])
-def test_bfloat16_where_the_gpu_multiplies_it(
-    monkeypatch: pytest.MonkeyPatch, is_supported: bool, expected: str, accelerator: str
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: is_supported)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {})
-    assert choose_precision("auto", accelerator) == expected
-
-
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
-def test_what_is_asked_for_is_taken(precision: str) -> None:
-    assert choose_precision(precision, "auto") == precision
 
 
 @pytest.fixture(scope="module")
