@@ -192,9 +192,10 @@ class TinyRun:
         return self.directory / "checkpoints" / "best.ckpt"
 
     def exported_module(self) -> PronunciationModule:
-        """Return the best checkpoint's network, with the temperature that the export chose."""
+        """Return the best checkpoint's network, as the export calibrated it."""
         module = load_checkpoint(self.checkpoint)
-        module.network.cool(Pronouncer(self.float32_model).metadata.training["temperature"])
+        training = Pronouncer(self.float32_model).metadata.training
+        module.network.calibrate(training["temperature"], training["smoothing"])
         return module
 
 

@@ -46,7 +46,7 @@ from grapheme_to_phoneme.packaging.onnx_export import (
 from grapheme_to_phoneme.packaging.quantization import letter_batches, quantize
 from grapheme_to_phoneme.packaging.standard_operators import in_standard_operators
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, Alphabets
-from grapheme_to_phoneme.training.calibration import fit_temperature
+from grapheme_to_phoneme.training.calibration import fit_calibration
 from grapheme_to_phoneme.training.lightning_module import (
     PronunciationModule,
     References,
@@ -116,7 +116,7 @@ def export_checkpoint(
     """
     module = load_checkpoint(checkpoint)
     spellings = _known_spellings(references, module.alphabets)
-    _calibrate(module, spellings, references, config.export)
+    _calibrate(module, spellings, references, config)
     sample = _sample(spellings, config.export.calibration_words, config.export)
     batches = letter_batches(module.alphabets, sample)
     network = equalize(module.network, batches, config.export.equalization)
@@ -231,15 +231,19 @@ def _calibrate(
     config: DictConfig,
 ) -> None:
     """Make the network's probabilities say how often its answers are right."""
-    words = _sample(spellings, config.temperature_words, config)
-    temperature = fit_temperature(
+    settings = config.export
+    words = _sample(spellings, settings.temperature_words, settings)
+    smoothed = config.optimizer.label_smoothing
+    temperature, smoothing = fit_calibration(
         module.network,
         module.alphabets,
         {word: references[word] for word in words},
-        np.geomspace(*config.temperature_range, config.temperature_steps).round(3).tolist(),
+        np.geomspace(*settings.temperature_range, settings.temperature_steps).round(3).tolist(),
+        [0.0, smoothed] if smoothed and settings.undo_smoothing else [0.0],
     )
-    module.network.cool(temperature)
-    module.facts["training"] = {**module.facts["training"], "temperature": temperature}
+    module.network.calibrate(temperature, smoothing)
+    found = {"temperature": temperature, "smoothing": smoothing}
+    module.facts["training"] = {**module.facts["training"], **found}
 
 
 def _scores(score: Score) -> dict[str, float]:

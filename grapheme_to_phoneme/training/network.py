@@ -25,6 +25,12 @@ from grapheme_to_phoneme.training.operators import Dropout, ShiftedProducts
 #: Added to the attention that padding gets; finite, since an empty word is all padding.
 OUT_OF_SIGHT = -1e4
 
+#: Of what a chunk has, this share is left to it whatever label smoothing may have added.
+LEAST_LEFT = 0.01
+
+#: A multiple of how many numbers a processor takes the logarithm of at once.
+NUMBERS_AT_ONCE = 16
+
 #: What the exported graph calls attention: an operator of ONNX Runtime's own.
 ATTENTION_OPERATOR = "com.microsoft::MultiHeadAttention"
 
@@ -481,11 +487,38 @@ class Encoder(nn.Module):
         return self.dropout(self.norm(states))
 
 
+def log_probabilities(logits: Tensor, smoothing: float, temperature: float) -> Tensor:
+    """Return log-probabilities, without what label smoothing has added to them.
+
+    A network that was trained with smoothed labels gives every chunk its part of what they
+    spread, and no chunk ever the rest. Chunks stay in their order.
+
+    Args:
+        logits: (…, chunks).
+        smoothing: how much probability is taken off all chunks together.
+        temperature: what the logarithms of what is left are divided by, before they are
+            normalised again.
+    """
+    if smoothing:
+        probabilities = logits.softmax(dim=-1)
+        left = probabilities - smoothing / logits.shape[-1]
+        left = torch.maximum(left, probabilities * LEAST_LEFT)
+        chunks = left.shape[-1]
+        # In ONNX Runtime the logarithm of the last few numbers of an array rounds otherwise than
+        # that of the rest, and which they are depends on the batch.
+        left = functional.pad(left, (0, -chunks % NUMBERS_AT_ONCE), value=1.0)
+        logits = left.log()[..., :chunks]
+    if temperature != 1.0:
+        logits = logits / temperature
+    return functional.log_softmax(logits, dim=-1)
+
+
 class Decoder(nn.Module):
     """Gives every letter a chunk, knowing the letter's encoding and the chunks before it."""
 
     def __init__(self, dimensions: NetworkDimensions) -> None:
         super().__init__()
+        self.smoothing, self.temperature = 0.0, 1.0
         self.state_size = dimensions.decoder_size
         self.history_dropout = dimensions.history_dropout
         self.chunks = nn.Embedding(dimensions.chunks, dimensions.history_size)
@@ -568,7 +601,7 @@ class Decoder(nn.Module):
             self.output.weight[START_ID + 1 :],
             self.output.bias[START_ID + 1 :],
         )
-        return functional.log_softmax(logits, dim=-1), advanced
+        return log_probabilities(logits, self.smoothing, self.temperature), advanced
 
 
 def _opened(gates: Tensor) -> tuple[Tensor, Tensor]:
@@ -629,6 +662,7 @@ class JointDecoder(nn.Module):
 
     def __init__(self, members: Sequence[NetworkDimensions]) -> None:
         super().__init__()
+        self.smoothing, self.temperature = 0.0, 1.0
         self.members = nn.ModuleList(Decoder(member) for member in members)
         self.encoder_sizes = [member.encoder_size for member in members]
         self.output_sizes = [member.output_size for member in members]
@@ -690,7 +724,8 @@ class JointDecoder(nn.Module):
             strict=True,
         )
         mean = torch.stack(answers).mean(dim=0)
-        return functional.log_softmax(mean, dim=-1), torch.cat(advanced, dim=-1)
+        answer = log_probabilities(mean, self.smoothing, self.temperature)
+        return answer, torch.cat(advanced, dim=-1)
 
 
 class Network(nn.Module):
@@ -723,8 +758,15 @@ class Network(nn.Module):
         return self.decoder(self.encoder(letters, own), chunks)
 
     @torch.no_grad()
-    def cool(self, temperature: float) -> None:
-        """Divide the logits by a temperature from now on, in the weights of the last layer."""
+    def calibrate(self, temperature: float, smoothing: float = 0.0) -> None:
+        """Let the search's probabilities be those of :func:`log_probabilities` from now on.
+
+        Without ``smoothing`` the weights of the last layer take the temperature in, which costs
+        nothing.
+        """
+        if smoothing:
+            self.decoder.smoothing, self.decoder.temperature = smoothing, temperature
+            return
         for module in self.modules():
             if isinstance(module, Decoder):
                 module.output.weight /= temperature

@@ -64,6 +64,7 @@ TENSORRT_TYPES = {
     "LayerNormalization": FLOATS,
     "Less": FLOATS | INTEGERS | BOOL,
     "LessOrEqual": FLOATS | INTEGERS | BOOL,
+    "Log": FLOATS,
     "LogSoftmax": FLOATS,
     "Loop": FLOATS | INTEGERS | BOOL,
     "MatMul": FLOATS,

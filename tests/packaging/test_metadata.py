@@ -87,6 +87,7 @@ def test_trained_model_says_where_it_comes_from(tiny_run: TinyRun) -> None:
     assert metadata.git_dirty in ("true", "false", "unknown")
     assert metadata.package_version[0].isdigit()
     assert 0.5 <= metadata.training.pop("temperature") <= 2.0
+    assert metadata.training.pop("smoothing") in (0.0, 0.05)
     assert metadata.training == {
         "data": "lexicon",
         "seed": 1,

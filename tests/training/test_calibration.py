@@ -1,13 +1,13 @@
-"""The temperature of the probabilities."""
+"""Temperature and smoothing of the probabilities."""
 
 import copy
 
 import pytest
 import torch
 
-from grapheme_to_phoneme.training.calibration import fit_temperature
+from grapheme_to_phoneme.training.calibration import fit_calibration
 from grapheme_to_phoneme.training.metrics import measure_reliability
-from grapheme_to_phoneme.training.network import Network
+from grapheme_to_phoneme.training.network import Network, log_probabilities
 from tests.training.test_network import ALPHABETS, make_network, make_words, pad
 
 TEMPERATURES = [0.5, 0.7, 1.0, 1.2, 1.4, 1.6, 2.0]
@@ -31,7 +31,7 @@ def test_cooled_network_says_the_same_with_other_probabilities(changes: dict) ->
     network = make_network(**changes)
     words = make_words([3, 4, 5] * 10)
     before = answers_of(network, words)
-    network.cool(0.5)
+    network.calibrate(0.5)
     after = answers_of(network, words)
     assert [phones for phones, _ in after] == [phones for phones, _ in before]
     assert all(sure > unsure for (_, sure), (_, unsure) in zip(after, before, strict=True))
@@ -42,7 +42,7 @@ def test_temperature_makes_probabilities_true(changes: dict) -> None:
     # Answers are right exactly as often as a network at another temperature says.
     network = make_network(**changes)
     truth = copy.deepcopy(network)
-    truth.cool(1.4)
+    truth.calibrate(1.4)
     words = make_words([length for length in (2, 3, 4) for _ in range(600)])
     generator = torch.Generator().manual_seed(1)
     references = {}
@@ -51,7 +51,8 @@ def test_temperature_makes_probabilities_true(changes: dict) -> None:
     ):
         is_right = torch.rand((), generator=generator).item() < probability
         references.setdefault(spelling, [phones if is_right else ("wrong",)])
-    temperature = fit_temperature(network, ALPHABETS, references, TEMPERATURES)
+    temperature, smoothing = fit_calibration(network, ALPHABETS, references, TEMPERATURES, [0.0])
+    assert smoothing == 0.0
     assert temperature == pytest.approx(1.4, rel=0.25)
     assert TEMPERATURES[0] < temperature < TEMPERATURES[-1]
 
@@ -68,5 +69,48 @@ def test_temperature_makes_probabilities_true(changes: dict) -> None:
         ).ece
 
     before = ece(network)
-    network.cool(temperature)
+    network.calibrate(temperature)
     assert ece(network) < before
+
+
+@TWO_NETWORKS
+def test_what_smoothing_added_is_taken_off(changes: dict) -> None:
+    network = make_network(**changes)
+    words = make_words([3, 4, 5] * 10)
+    before = answers_of(network, words)
+    network.calibrate(1.0, smoothing=0.2)
+    after = answers_of(network, words)
+    assert [phones for phones, _ in after] == [phones for phones, _ in before]
+    assert all(sure > unsure for (_, sure), (_, unsure) in zip(after, before, strict=True))
+
+
+def test_smoothed_probabilities_are_restored() -> None:
+    truth = torch.tensor([0.7, 0.2, 0.06, 0.04])
+    smoothed = 0.9 * truth + 0.1 / 4
+    restored = log_probabilities(smoothed.log(), smoothing=0.1, temperature=1.0).exp()
+    assert restored.tolist() == pytest.approx(truth.tolist())
+
+
+def test_chunks_stay_in_their_order() -> None:
+    """Those too, to which the network gave less than smoothing would."""
+    logits = torch.tensor([9.0, 5.0, 1.0, 0.0, -3.0, -20.0])
+    answers = log_probabilities(logits, smoothing=0.3, temperature=1.3)
+    assert answers.isfinite().all()
+    assert answers.diff().max() < 0
+    assert answers.exp().sum().item() == pytest.approx(1.0)
+
+
+def test_smoothing_of_the_training_is_found() -> None:
+    """Answers are right exactly as often as a network says from which it was taken off."""
+    network = make_network()
+    truth = copy.deepcopy(network)
+    truth.calibrate(1.0, smoothing=0.3)
+    words = make_words([length for length in (2, 3, 4) for _ in range(600)])
+    generator = torch.Generator().manual_seed(1)
+    references = {}
+    for spelling, (phones, probability) in zip(
+        spell(words), answers_of(truth, words), strict=True
+    ):
+        is_right = torch.rand((), generator=generator).item() < probability
+        references.setdefault(spelling, [phones if is_right else ("wrong",)])
+    assert fit_calibration(network, ALPHABETS, references, [1.0], [0.0, 0.3, 0.6]) == (1.0, 0.3)
