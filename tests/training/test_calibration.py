@@ -26,6 +26,18 @@ def answers_of(network: Network, words: list[torch.Tensor]) -> list[tuple[tuple[
     return list(zip(phones, probabilities, strict=True))
 
 
+def right_as_often_as(truth: Network, words: list[torch.Tensor]) -> dict[str, list]:
+    """Return references by which answers are right exactly as often as a network says."""
+    generator = torch.Generator().manual_seed(1)
+    references: dict[str, list] = {}
+    for spelling, (phones, probability) in zip(
+        spell(words), answers_of(truth, words), strict=True
+    ):
+        is_right = torch.rand((), generator=generator).item() < probability
+        references.setdefault(spelling, [phones if is_right else ("wrong",)])
+    return references
+
+
 @TWO_NETWORKS
 def test_cooled_network_says_the_same_with_other_probabilities(changes: dict) -> None:
     network = make_network(**changes)
@@ -39,18 +51,11 @@ def test_cooled_network_says_the_same_with_other_probabilities(changes: dict) ->
 
 @TWO_NETWORKS
 def test_temperature_makes_probabilities_true(changes: dict) -> None:
-    # Answers are right exactly as often as a network at another temperature says.
     network = make_network(**changes)
     truth = copy.deepcopy(network)
     truth.calibrate(1.4)
     words = make_words([length for length in (2, 3, 4) for _ in range(600)])
-    generator = torch.Generator().manual_seed(1)
-    references = {}
-    for spelling, (phones, probability) in zip(
-        spell(words), answers_of(truth, words), strict=True
-    ):
-        is_right = torch.rand((), generator=generator).item() < probability
-        references.setdefault(spelling, [phones if is_right else ("wrong",)])
+    references = right_as_often_as(truth, words)
     temperature, smoothing = fit_calibration(network, ALPHABETS, references, TEMPERATURES, [0.0])
     assert smoothing == 0.0
     assert temperature == pytest.approx(1.4, rel=0.25)
@@ -101,16 +106,9 @@ def test_chunks_stay_in_their_order() -> None:
 
 
 def test_smoothing_of_the_training_is_found() -> None:
-    """Answers are right exactly as often as a network says from which it was taken off."""
     network = make_network()
     truth = copy.deepcopy(network)
     truth.calibrate(1.0, smoothing=0.3)
     words = make_words([length for length in (2, 3, 4) for _ in range(600)])
-    generator = torch.Generator().manual_seed(1)
-    references = {}
-    for spelling, (phones, probability) in zip(
-        spell(words), answers_of(truth, words), strict=True
-    ):
-        is_right = torch.rand((), generator=generator).item() < probability
-        references.setdefault(spelling, [phones if is_right else ("wrong",)])
+    references = right_as_often_as(truth, words)
     assert fit_calibration(network, ALPHABETS, references, [1.0], [0.0, 0.3, 0.6]) == (1.0, 0.3)
