@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from grapheme_to_phoneme.constants import DISTRIBUTION_NAME
 from grapheme_to_phoneme.inference.metadata import ModelMetadata
+from grapheme_to_phoneme.packaging.averages import spell_out_averages
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, START_ID, Alphabets
 from grapheme_to_phoneme.training.network import Network
 
@@ -229,6 +230,7 @@ def _export(
     )
     model = onnx.compose.add_prefix(program.model_proto, prefix)
     _rename(model.graph, {prefix + name: name for name in (*examples, *outputs)})
+    spell_out_averages(model.graph)
     _inline_sizes(model.graph)
     _fold_constants(model.graph)
     # PyTorch takes the length that an LSTM was shown for the only one, in what it says of shapes.

@@ -20,7 +20,7 @@ from torch.nn import functional
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, START_ID
 from grapheme_to_phoneme.training.evidence import LEVELS, READ_CHUNKS, Window
 from grapheme_to_phoneme.training.memory import MemoryTable, context_codes
-from grapheme_to_phoneme.training.operators import Dropout, ShiftedProducts
+from grapheme_to_phoneme.training.operators import Dropout, GatedAverages, ShiftedProducts
 
 #: Added to the attention that padding gets; finite, since an empty word is all padding.
 OUT_OF_SIGHT = -1e4
@@ -34,6 +34,9 @@ NUMBERS_AT_ONCE = 16
 #: What the exported graph calls attention: an operator of ONNX Runtime's own.
 ATTENTION_OPERATOR = "com.microsoft::MultiHeadAttention"
 
+#: What it calls averages along a word, until the export spells them out.
+AVERAGES_OPERATOR = "grapheme_to_phoneme::Averages"
+
 #: What it calls a layer of LSTMs.
 LSTM_OPERATOR = "ai.onnx::LSTM"
 
@@ -44,6 +47,9 @@ LEVELS_SCALE = 2.0
 #: Standard deviation of the memory's embeddings at first.
 INITIAL_EVIDENCE = 0.05
 
+
+#: Shares of an average that a letter leaves at first: of the first channel and the last.
+INITIALLY_KEPT = (0.27, 0.88)
 
 #: The least that the numbers of a network may be.
 LEAST_SIZES = {
@@ -87,6 +93,7 @@ class NetworkDimensions:
         memory_dropout: probability of hiding a context from the network.
         history_dropout: probability of hiding a previous chunk from the decoder.
         recurrent_layers: number of recurrent layers after the convolution blocks.
+        averages: whether the convolution blocks carry averages along the word.
         members: networks of these dimensions that answer together.
         companion: another network that answers together with them, and so on.
     """
@@ -109,6 +116,7 @@ class NetworkDimensions:
     memory_dropout: float
     history_dropout: float
     recurrent_layers: int = 0
+    averages: bool = False
     members: int = 1
     companion: "NetworkDimensions | None" = None
 
@@ -122,6 +130,11 @@ class NetworkDimensions:
                 raise ValueError(f"{name} is from 0 to below 1, not {getattr(self, name)}")
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size is an odd number, not {self.kernel_size}")
+        if self.averages and self.expansion * self.encoder_size % 2:
+            raise ValueError(
+                "encoder_size times expansion is an even number with averages, which go in two "
+                f"directions, not {self.expansion * self.encoder_size}"
+            )
         has_attention = self.encoder_layers and self.attention_heads
         if has_attention and self.encoder_size % self.attention_heads:
             raise ValueError(
@@ -146,9 +159,13 @@ class NetworkDimensions:
 
     @property
     def widest(self) -> int:
-        """Channels of the widest layer: gated ones have two halves, recurrent cells four."""
+        """Channels of the widest layer.
+
+        Gated ones have two parts, three where they average, recurrent cells four.
+        """
         return max(
-            max(2 * member.expansion, 4 * bool(member.recurrent_layers)) * member.encoder_size
+            max((2 + member.averages) * member.expansion, 4 * bool(member.recurrent_layers))
+            * member.encoder_size
             for member in self.of_members()
         )
 
@@ -283,23 +300,36 @@ def weighted_sum(embedding: nn.Embedding, ids: Tensor, weights: Tensor) -> Tenso
 
 
 class ConvolutionBlock(nn.Module):
-    """A depthwise convolution over letters and a gated layer, with a residual connection."""
+    """A depthwise convolution over letters and a gated layer, with a residual connection.
 
-    def __init__(self, size: int, kernel_size: int, expansion: int, dropout: float) -> None:
+    A block that averages carries what it lets through along the word, in either direction, by the
+    rule of quasi-recurrent networks (Bradbury et al., 2017): so it sees the whole word.
+    """
+
+    def __init__(
+        self, size: int, kernel_size: int, expansion: int, averages: bool, dropout: float
+    ) -> None:
         super().__init__()
         # One weight per neighbour and channel. Written out as shifted products it takes PyTorch
         # a third of the time of a grouped Conv1d on a CPU, and no transposition.
         self.taps = nn.Parameter(torch.randn(kernel_size, size) * kernel_size**-0.5)
         self.bias = nn.Parameter(torch.zeros(size))
         self.norm = nn.LayerNorm(size)
-        self.expand = nn.Linear(size, 2 * expansion * size)
+        self.averages = averages
+        self.expand = nn.Linear(size, (3 if averages else 2) * expansion * size)
+        if averages:
+            shares = self.expand.bias.data[2 * expansion * size :]
+            shares.copy_(torch.linspace(*INITIALLY_KEPT, len(shares) // 2).repeat(2).logit())
         self.contract = nn.Linear(expansion * size, size)
         self.dropout = Dropout(dropout)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """Refine ``states`` (batch, letters, d); ``mask`` (batch, letters, 1) is 0 at padding."""
         mixed = self._mix(states * mask)
-        values, gates = self.expand(self.norm(mixed)).chunk(2, dim=-1)
+        parts = self.expand(self.norm(mixed)).chunk(3 if self.averages else 2, dim=-1)
+        values, gates = parts[:2]
+        if self.averages:
+            values = _averages(torch.sigmoid(parts[2]), values * mask.to(values.dtype))
         return states + self.dropout(self.contract(values * functional.silu(gates)))
 
     def _mix(self, states: Tensor) -> Tensor:
@@ -315,6 +345,24 @@ class ConvolutionBlock(nn.Module):
             )
             return convolved.permute(0, 2, 3, 1).squeeze(1)
         return ShiftedProducts.apply(states, self.taps, self.bias)
+
+
+def _averages(kept: Tensor, proposed: Tensor) -> Tensor:
+    """Return what :class:`GatedAverages` gives, as one operator of a graph where one is made."""
+    if not torch.compiler.is_exporting():
+        return GatedAverages.apply(kept, proposed)
+    added = proposed * (1.0 - kept)
+    half = added.shape[-1] // 2
+    kept_onward, kept_homeward = kept[..., :half], kept[..., half:]
+    added_onward, added_homeward = added[..., :half], added[..., half:]
+    onward, homeward = torch.onnx.ops.symbolic_multi_out(
+        AVERAGES_OPERATOR,
+        (kept_onward, added_onward, kept_homeward, added_homeward),
+        dtypes=(added.dtype, added.dtype),
+        shapes=(added_onward.shape, added_homeward.shape),
+        version=1,
+    )
+    return torch.cat((onward, homeward), dim=-1)
 
 
 class AttentionBlock(nn.Module):
@@ -451,7 +499,11 @@ class Encoder(nn.Module):
         for _ in range(dimensions.encoder_layers):
             self.blocks.append(
                 ConvolutionBlock(
-                    size, dimensions.kernel_size, dimensions.expansion, dimensions.dropout
+                    size,
+                    dimensions.kernel_size,
+                    dimensions.expansion,
+                    dimensions.averages,
+                    dimensions.dropout,
                 )
             )
             if dimensions.attention_heads:

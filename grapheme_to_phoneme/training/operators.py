@@ -3,6 +3,8 @@
 PyTorch's own operators do the same in several times the time: `docs/performance.md` says how much.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
@@ -75,3 +77,55 @@ class ShiftedProducts(torch.autograd.Function):
             torch.sum(padded[:, i : i + length] * gradient, dim=(0, 1), out=of_taps[i])
         of_states = of_padded[:, reach : reach + length]
         return of_states, of_taps, gradient.sum(dim=(0, 1))
+
+
+class GatedAverages(torch.autograd.Function):
+    """Averages along a word, each of which keeps a share of itself at every letter.
+
+    The pooling of quasi-recurrent networks (Bradbury et al., 2017): no channel knows of another.
+    The first half of them goes from the first letter to the last, the other half back.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, kept: Tensor, proposed: Tensor) -> Tensor:
+        """Average.
+
+        Args:
+            ctx: what :meth:`backward` will need.
+            kept: the share of an average that a letter leaves of it, (batch, letters, d).
+            proposed: what it puts in place of the rest, alike; zero at padding.
+
+        Returns:
+            The averages after every letter, as ``proposed``.
+        """
+        averages = torch.empty_like(proposed)
+        for channels, letters in _directions(proposed):
+            average = torch.zeros_like(proposed[:, 0, channels])
+            for letter in letters:
+                here = slice(None), letter, channels
+                average = torch.lerp(proposed[here], average, kept[here], out=averages[here])
+        ctx.save_for_backward(kept, proposed, averages)
+        return averages
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients of both arguments."""
+        kept, proposed, averages = ctx.saved_tensors
+        # What reaches an average by itself, and through those that come of it.
+        total = gradient.clone()
+        for channels, letters in _directions(gradient):
+            for following, letter in pairwise(reversed(letters)):
+                after = slice(None), following, channels
+                total[:, letter, channels].addcmul_(kept[after], total[after])
+        half = averages.shape[2] // 2
+        before = torch.zeros_like(averages)
+        before[:, 1:, :half] = averages[:, :-1, :half]
+        before[:, :-1, half:] = averages[:, 1:, half:]
+        return total * (before - proposed), total * (1.0 - kept)
+
+
+def _directions(states: Tensor) -> list[tuple[slice, range]]:
+    """Return the channels of either direction of (batch, letters, d), and its letters in turn."""
+    letters, half = range(states.shape[1]), states.shape[2] // 2
+    return [(slice(half), letters), (slice(half, None), letters[::-1])]

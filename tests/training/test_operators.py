@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from grapheme_to_phoneme.training.operators import Dropout, ShiftedProducts
+from grapheme_to_phoneme.training.operators import Dropout, GatedAverages, ShiftedProducts
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.25, 0.5])
@@ -63,3 +63,18 @@ def test_shifted_products_are_a_depthwise_convolution(length: int) -> None:
         torch.autograd.grad(mixed, weights, received), gradients, strict=True
     ):
         torch.testing.assert_close(gradient, known)
+
+
+@pytest.mark.parametrize("length", [1, 2, 9])
+def test_averages_are_walked_in_either_direction(length: int) -> None:
+    torch.manual_seed(1)
+    kept = torch.rand(3, length, 5, dtype=torch.float64, requires_grad=True)
+    proposed = torch.randn(3, length, 5, dtype=torch.float64, requires_grad=True)
+    averages = GatedAverages.apply(kept, proposed)
+    for channel in range(5):
+        average = torch.zeros(3, dtype=torch.float64)
+        for letter in range(length)[:: 1 if channel < 2 else -1]:
+            share = kept[:, letter, channel]
+            average = share * average + (1.0 - share) * proposed[:, letter, channel]
+            torch.testing.assert_close(averages[:, letter, channel], average)
+    assert torch.autograd.gradcheck(GatedAverages.apply, (kept, proposed))
