@@ -51,14 +51,13 @@ def _averages(node: NodeProto) -> tuple[dict[str, np.ndarray], list[NodeProto]]:
     """Return constants and nodes that give the averages in both directions.
 
     Args:
-        node: takes what is kept and what is added onward, then homeward, (batch, letters,
+        node: takes what is kept and what is added onward, then homeward, (letters, batch,
             channels) each, and gives the averages, alike.
     """
     shape, places, first_shape, first = (
         f"{node.output[0]}_{part}" for part in ("shape", "places", "first_shape", "first")
     )
     ends = [f"{output}_end" for output in node.output]
-    word_axes = [1] * len(node.input)
     nodes = [
         helper.make_node("Shape", [node.input[0]], [shape]),
         helper.make_node("Gather", [shape, places], [first_shape]),
@@ -69,10 +68,8 @@ def _averages(node: NodeProto) -> tuple[dict[str, np.ndarray], list[NodeProto]]:
             [*ends, *node.output],
             body=parser.parse_graph(STEP),
             num_scan_inputs=len(node.input),
-            scan_input_axes=word_axes,
-            scan_output_axes=word_axes[: len(node.output)],
             scan_input_directions=np.repeat(DIRECTIONS, 2).tolist(),
             scan_output_directions=DIRECTIONS,
         ),
     ]
-    return {places: np.array([0, 2])}, nodes
+    return {places: np.array([1, 2])}, nodes

@@ -183,8 +183,8 @@ def _positions() -> list[NodeProto]:
 def _search_loop(parts: Parts, beam_size: int) -> NodeProto:
     nodes = [
         helper.make_node("Reshape", ["position", "one"], ["position_index"]),
-        helper.make_node("Gather", ["all_gates", "position_index"], ["gates"], axis=1),
-        helper.make_node("Gather", ["all_hidden", "position_index"], ["hidden"], axis=1),
+        helper.make_node("Gather", ["all_gates", "position"], ["gates"]),
+        helper.make_node("Gather", ["all_hidden", "position"], ["hidden"]),
         helper.make_node("Gather", ["is_padding", "position_index"], ["outside"], axis=1),
         *search_step(parts.step),
         helper.make_node("GatherND", ["path", "source_index"], ["moved_path"], batch_dims=1),

@@ -108,12 +108,13 @@ def export_parts(network: Network) -> Parts:
         {"letters": {0: "batch", 1: "length"}},
         "prepare_",
     )
-    gates, hidden = network.decoder.prepare(network.encoder(torch.ones(2, 1, dtype=torch.int64)))
+    encoding = network.encoder(torch.ones(2, 1, dtype=torch.int64))
+    gates, hidden = (prepared[0].detach() for prepared in network.decoder.prepare(encoding))
     step = _export(
         _Step(network),
         {
-            "gates": gates.detach(),
-            "hidden": hidden.detach(),
+            "gates": gates,
+            "hidden": hidden,
             "previous": torch.zeros(2, 3, dtype=torch.int64),
             "state": torch.zeros(2, 3, state_size),
         },
@@ -406,22 +407,13 @@ def _search(step: ModelProto, state_size: int) -> list[NodeProto]:
     Greedy search has a loop of its own: starting operators is most of what a word alone takes,
     and it needs half of those that a beam does. Both loops share the step's weights.
     """
-    # What a letter gets has an axis for the hypotheses: made here, and not for every letter.
-    by_letter = {
-        "all_gates": "gates_by_letter",
-        "all_hidden": "hidden_by_letter",
-        "is_padding": "outside_by_letter",
-    }
     outputs = [
         helper.make_tensor_value_info("path", TensorProto.INT64, ["batch", "beam", "length"]),
         helper.make_tensor_value_info("path_scores", TensorProto.FLOAT, ["batch", "beam"]),
     ]
     return [
         _constant("beam_axis", [2]),
-        *(
-            helper.make_node("Unsqueeze", [flat, "beam_axis"], [spread])
-            for flat, spread in by_letter.items()
-        ),
+        helper.make_node("Unsqueeze", ["is_padding", "beam_axis"], ["outside_by_letter"]),
         helper.make_node(
             "If",
             ["is_greedy"],
@@ -464,10 +456,9 @@ def _greedy_search(step: ModelProto, state_size: int) -> list[NodeProto]:
     return [
         helper.make_node(
             "Scan",
-            ["first_state", "first_previous", "gates_by_letter", "hidden_by_letter"],
+            ["first_state", "first_previous", "all_gates", "all_hidden"],
             ["last_state", "last_chunk", "found_by_letter", "gained_by_letter"],
             num_scan_inputs=2,
-            scan_input_axes=[1, 1],
             body=body,
         ),
         helper.make_node("Transpose", ["outside_by_letter"], ["outside_first"], perm=[1, 0, 2]),
@@ -524,13 +515,13 @@ def _beam_search(step: ModelProto, state_size: int) -> list[NodeProto]:
             "first_state",
             "first_previous",
             "first_scores",
-            "gates_by_letter",
-            "hidden_by_letter",
+            "all_gates",
+            "all_hidden",
             "outside_by_letter",
         ],
         ["last_state", "last_chunk", "path_scores", "chosen_by_letter", "source_by_letter"],
         num_scan_inputs=3,
-        scan_input_axes=[1, 1, 1],
+        scan_input_axes=[0, 0, 1],
         body=body,
     )
     return [*first_scores(), scan]

@@ -83,8 +83,8 @@ def _step_feeds(network: Network, letters: torch.Tensor) -> list[Feeds]:
     feeds = []
     for i in range(letters.shape[1]):
         given = {
-            "gates": gates[:, i : i + 1],
-            "hidden": hidden[:, i : i + 1],
+            "gates": gates[i],
+            "hidden": hidden[i],
             "previous": previous,
             "state": state,
         }

@@ -142,7 +142,7 @@ def force(
     unmoved = torch.arange(beam_size)
     for i in range(length):
         log_probabilities, advanced = network.decoder.step(
-            table, gates[:, i : i + 1], hidden[:, i : i + 1], previous, state
+            table, gates[i], hidden[i], previous, state
         )
         chunks = known[rows, placed]  # (batch, beam, sizes)
         chosen = log_probabilities.gather(-1, (chunks - START_ID - 1).clamp(min=0))

@@ -118,9 +118,9 @@ def pronounce_together(teachers: Sequence[Network], letters: Tensor) -> tuple[Te
     for i in range(letters.shape[1]):
         total = torch.zeros((), device=letters.device)
         for number, teacher in enumerate(teachers):
-            gates, hidden = (part[:, i : i + 1] for part in prepared[number])
+            gates, hidden = prepared[number]
             said, states[number] = teacher.decoder.step(
-                tables[number], gates, hidden, previous, states[number]
+                tables[number], gates[i], hidden[i], previous, states[number]
             )
             total = total + said
         thought.append(total / len(teachers))

@@ -251,7 +251,7 @@ class ContextMemory(nn.Module):
         )
 
     def forward(self, letters: Tensor, own: Tensor | None = None) -> Tensor:
-        """Describe the letters: (batch, letters) to (batch, letters, output size).
+        """Describe the letters: (batch, letters) to (letters, batch, output size).
 
         ``own`` is explained in :meth:`look_up`.
         """
@@ -263,13 +263,14 @@ class ContextMemory(nn.Module):
         trust = self.gains(levels).squeeze(-1)
         if torch.compiler.is_exporting():
             weights = shares * torch.cat((trust,) * READ_CHUNKS, dim=-1)
-            return self.projection(self._joint_sum(chunks, weights, levels))
+            return self.projection(self._joint_sum(chunks, weights, levels).transpose(0, 1))
         kept = torch.ones_like(trust)
         if self.training and self.dropout:
             kept = (torch.rand_like(kept) >= self.dropout) / (1.0 - self.dropout)
         weights = shares * torch.cat((trust * kept,) * READ_CHUNKS, dim=-1)
         said = weighted_sum(self.chunks, chunks, weights)
-        return self.projection(said + weighted_sum(self.levels, levels, kept))
+        said = said + weighted_sum(self.levels, levels, kept)
+        return self.projection(said.transpose(0, 1))
 
     def _joint_sum(self, chunks: Tensor, weights: Tensor, levels: Tensor) -> Tensor:
         """Return the sum of :meth:`forward` as one product, since ONNX has no weighted sums."""
@@ -324,7 +325,7 @@ class ConvolutionBlock(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Refine ``states`` (batch, letters, d); ``mask`` (batch, letters, 1) is 0 at padding."""
+        """Refine ``states`` (letters, batch, d); ``mask`` (letters, batch, 1) is 0 at padding."""
         mixed = self._mix(states * mask)
         parts = self.expand(self.norm(mixed)).chunk(3 if self.averages else 2, dim=-1)
         values, gates = parts[:2]
@@ -333,17 +334,17 @@ class ConvolutionBlock(nn.Module):
         return states + self.dropout(self.contract(values * functional.silu(gates)))
 
     def _mix(self, states: Tensor) -> Tensor:
-        """Convolve, (batch, letters, d) in and out."""
+        """Convolve, (letters, batch, d) in and out."""
         kernel_size, size = self.taps.shape
         reach = kernel_size // 2
         if torch.compiler.is_exporting():
             # As an image of one line: ONNX Runtime has a fast operator for those alone.
-            image = states.unsqueeze(1).permute(0, 3, 1, 2)
+            image = states.permute(1, 2, 0).unsqueeze(2)
             weight = self.taps.t().reshape(size, 1, 1, kernel_size)
             convolved = functional.conv2d(
                 image, weight, self.bias, padding=(0, reach), groups=size
             )
-            return convolved.permute(0, 2, 3, 1).squeeze(1)
+            return convolved.squeeze(2).permute(2, 0, 1)
         return ShiftedProducts.apply(states, self.taps, self.bias)
 
 
@@ -384,13 +385,14 @@ class AttentionBlock(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Refine ``states`` (batch, letters, d); ``mask`` (batch, letters, 1) is 0 at padding."""
-        batch, length, size = states.shape
-        queries, keys, values = self.inward(self.norm(states)).chunk(3, dim=-1)
+        """Refine ``states`` (letters, batch, d); ``mask`` (letters, batch, 1) is 0 at padding."""
+        length, batch, size = states.shape
+        by_word = self.norm(states).transpose(0, 1)
+        queries, keys, values = self.inward(by_word).chunk(3, dim=-1)
         places = torch.arange(length, device=states.device)
         distances = (places - places.unsqueeze(-1)).clamp(-self.reach, self.reach) + self.reach
         bias = self.distances(distances).permute(2, 0, 1)  # (heads, letters, letters)
-        bias = bias + OUT_OF_SIGHT * (1.0 - mask.view(batch, 1, 1, length))
+        bias = bias + OUT_OF_SIGHT * (1.0 - mask.permute(1, 2, 0).unsqueeze(1))
         scale = (size // self.heads) ** -0.5
         if torch.compiler.is_exporting():
             # One operator of ONNX Runtime, in place of twenty.
@@ -399,7 +401,7 @@ class AttentionBlock(nn.Module):
                 (queries, keys, values, None, None, bias),
                 {"num_heads": self.heads, "scale": scale},
                 dtype=states.dtype,
-                shape=states.shape,
+                shape=by_word.shape,
                 version=1,
             )
         else:
@@ -410,7 +412,7 @@ class AttentionBlock(nn.Module):
             scores = queries @ keys.transpose(-1, -2) * scale
             attended = functional.softmax(scores + bias, dim=-1).to(values.dtype) @ values
             joined = attended.transpose(1, 2).reshape(batch, length, size)
-        return states + self.dropout(self.outward(joined))
+        return states + self.dropout(self.outward(joined).transpose(0, 1))
 
 
 class RecurrentBlock(nn.Module):
@@ -422,21 +424,19 @@ class RecurrentBlock(nn.Module):
     def __init__(self, size: int, layers: int, dropout: float) -> None:
         super().__init__()
         half = size // 2
-        self.onward = nn.ModuleList(nn.LSTM(size, half, batch_first=True) for _ in range(layers))
-        self.homeward = nn.ModuleList(
-            nn.LSTM(size, size - half, batch_first=True) for _ in range(layers)
-        )
+        self.onward = nn.ModuleList(nn.LSTM(size, half) for _ in range(layers))
+        self.homeward = nn.ModuleList(nn.LSTM(size, size - half) for _ in range(layers))
         self.dropout = Dropout(dropout)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Replace ``states`` (batch, letters, d); ``mask`` (batch, letters, 1) is 0 at padding."""
-        _, length, size = states.shape
-        places = torch.arange(length, device=states.device)
+        """Replace ``states`` (letters, batch, d); ``mask`` (letters, batch, 1) is 0 at padding."""
+        length, _, size = states.shape
+        places = torch.arange(length, device=states.device).view(-1, 1, 1)
         # A letter that is unknown, which looks like padding, does not end its word.
-        lengths = (mask.squeeze(-1) * (places + 1)).amax(dim=1).long()  # (batch,)
+        lengths = (mask * (places + 1)).amax(dim=(0, 2)).long()  # (batch,)
         # Each word is turned round within its own length: padding comes last in both
         # directions, where it changes nothing before it.
-        turned = (lengths.view(-1, 1, 1) - 1 - places.view(1, -1, 1)).clamp(min=0)
+        turned = (lengths.view(1, -1, 1) - 1 - places).clamp(min=0)
         for number, (onward, homeward) in enumerate(zip(self.onward, self.homeward, strict=True)):
             if number:
                 states = self.dropout(states)
@@ -445,18 +445,18 @@ class RecurrentBlock(nn.Module):
                 back = _exported_lstm(homeward, states, "reverse", lengths)
             else:
                 there, _ = onward(states)
-                back, _ = homeward(states.gather(1, turned.expand(-1, -1, size)))
-                back = back.gather(1, turned.expand(-1, -1, back.shape[-1]))
+                back, _ = homeward(states.gather(0, turned.expand(-1, -1, size)))
+                back = back.gather(0, turned.expand(-1, -1, back.shape[-1]))
             states = torch.cat((there, back), dim=-1)
         return states
 
 
 def _exported_lstm(layer: nn.LSTM, states: Tensor, direction: str, lengths: Tensor) -> Tensor:
-    """Return what a layer says of ``states`` (batch, letters, d) as one operator of a graph.
+    """Return what a layer says of ``states`` (letters, batch, d) as one operator of a graph.
 
-    The operator turns words round itself, and takes the letters first.
+    The operator turns words round itself.
     """
-    batch, length, _ = states.shape
+    length, batch, _ = states.shape
     weights = [
         _output_gate_second(parameter).unsqueeze(0)
         for parameter in (layer.weight_ih_l0, layer.weight_hh_l0)
@@ -464,12 +464,12 @@ def _exported_lstm(layer: nn.LSTM, states: Tensor, direction: str, lengths: Tens
     biases = [_output_gate_second(bias) for bias in (layer.bias_ih_l0, layer.bias_hh_l0)]
     said = torch.onnx.ops.symbolic(
         LSTM_OPERATOR,
-        (states.transpose(0, 1), *weights, torch.cat(biases).unsqueeze(0), lengths.int()),
+        (states, *weights, torch.cat(biases).unsqueeze(0), lengths.int()),
         {"hidden_size": layer.hidden_size, "direction": direction},
         dtype=states.dtype,
         shape=(length, 1, batch, layer.hidden_size),
     )
-    return said.squeeze(1).transpose(0, 1)
+    return said.squeeze(1)
 
 
 def _output_gate_second(weights: Tensor) -> Tensor:
@@ -479,7 +479,10 @@ def _output_gate_second(weights: Tensor) -> Tensor:
 
 
 class Encoder(nn.Module):
-    """Describes every letter by the whole spelling around it."""
+    """Describes every letter by the whole spelling around it.
+
+    Inside, the letters come first: what walks over them takes one row of a tensor after the other.
+    """
 
     def __init__(self, dimensions: NetworkDimensions) -> None:
         super().__init__()
@@ -525,12 +528,13 @@ class Encoder(nn.Module):
         self.dropout = Dropout(dimensions.dropout)
 
     def forward(self, letters: Tensor, own: Tensor | None = None) -> Tensor:
-        """Encode letter ids: (batch, letters) to (batch, letters, d).
+        """Encode letter ids: (batch, letters) to (letters, batch, d).
 
         ``own`` is explained in :meth:`ContextMemory.look_up`.
         """
-        mask = (letters != PADDING_ID).unsqueeze(-1).to(self.letters.weight.dtype)
-        states = self.letters(letters)  # (batch, letters, d)
+        by_letter = letters.t()
+        mask = (by_letter != PADDING_ID).unsqueeze(-1).to(self.letters.weight.dtype)
+        states = self.letters(by_letter)  # (letters, batch, d)
         if self.memory is not None:
             states = states + self.memory(letters, own)
         states = self.dropout(states)
@@ -587,38 +591,36 @@ class Decoder(nn.Module):
         """Return the logits of every chunk given the true chunks before it.
 
         Args:
-            encoding: (batch, letters, d).
+            encoding: (letters, batch, d).
             chunks: the true chunk ids, (batch, letters).
 
         Returns:
             Logits, (batch, letters, chunks).
         """
-        history = functional.pad(chunks[:, :-1], (1, 0), value=START_ID)
+        history = functional.pad(chunks.t()[:-1], (0, 0, 1, 0), value=START_ID)
         embedded = self.chunks(history)
         if self.training and self.history_dropout:
             kept = torch.rand(history.shape, device=history.device) >= self.history_dropout
             embedded = embedded * kept.unsqueeze(-1)
         kept, proposed = _opened(self.gates(encoding) + self.from_history(embedded))
-        state = torch.zeros_like(proposed[:, 0])
+        state = torch.zeros_like(proposed[0])
         states = []
-        for kept_here, proposed_here in zip(
-            kept.unbind(dim=1), proposed.unbind(dim=1), strict=True
-        ):
+        for kept_here, proposed_here in zip(kept, proposed, strict=True):
             state = torch.lerp(proposed_here, state, kept_here)
             states.append(state)
-        said = self.from_state(self.dropout(torch.stack(states, dim=1)))
+        said = self.from_state(self.dropout(torch.stack(states)))
         hidden = self.from_encoding(encoding) + said
-        return self.output(self.dropout(functional.silu(hidden)))
+        return self.output(self.dropout(functional.silu(hidden))).transpose(0, 1)
 
     def prepare(self, encoding: Tensor) -> tuple[Tensor, Tensor]:
         """Return what :meth:`step` needs of the encoding, computed for all letters at once.
 
         Args:
-            encoding: (batch, letters, d).
+            encoding: (letters, batch, d).
 
         Returns:
-            The letters' part of the gates, (batch, letters, 2 s), and of the hidden layer,
-            (batch, letters, output size).
+            The letters' part of the gates, (letters, batch, 1, 2 s), and of the hidden layer,
+            (letters, batch, 1, output size): with an axis for hypotheses.
         """
         return self.preparation()(encoding)
 
@@ -637,8 +639,8 @@ class Decoder(nn.Module):
 
         Args:
             table: :meth:`history_table`'s result.
-            gates: this letter's slice of :meth:`prepare`'s first result, (batch, 1, 2 s).
-            hidden: this letter's slice of its second result, (batch, 1, output size).
+            gates: this letter's row of :meth:`prepare`'s first result, (batch, 1, 2 s).
+            hidden: this letter's row of its second result, (batch, 1, output size).
             previous: chunk ids of the letter before, (batch, beam).
             state: the state, (batch, beam, s).
 
@@ -672,7 +674,7 @@ class Preparation(nn.Module):
 
     def forward(self, encoding: Tensor) -> tuple[Tensor, Tensor]:
         """Return the results of :meth:`Decoder.prepare`."""
-        return self.gates(encoding), self.hidden(encoding)
+        return self.gates(encoding).unsqueeze(2), self.hidden(encoding).unsqueeze(2)
 
 
 class SideBySide(nn.Module):
@@ -699,7 +701,7 @@ class JointEncoder(nn.Module):
         self.members = nn.ModuleList(Encoder(member) for member in members)
 
     def forward(self, letters: Tensor, own: Tensor | None = None) -> Tensor:
-        """Encode letter ids: (batch, letters) to (batch, letters, sum of the members' d)."""
+        """Encode letter ids: (batch, letters) to (letters, batch, sum of the members' d)."""
         return torch.cat([member(letters, own) for member in self.members], dim=-1)
 
 
@@ -726,7 +728,7 @@ class JointDecoder(nn.Module):
         """Return every member's logits, as :meth:`Decoder.forward` does.
 
         Args:
-            encoding: (batch, letters, sum of the members' d).
+            encoding: (letters, batch, sum of the members' d).
             chunks: the true chunk ids, (batch, letters).
 
         Returns:
@@ -857,7 +859,7 @@ class Network(nn.Module):
         unmoved = torch.arange(beam_size, device=letters.device)
         for i in range(length):
             log_probabilities, advanced = self.decoder.step(
-                table, gates[:, i : i + 1], hidden[:, i : i + 1], previous, state
+                table, gates[i], hidden[i], previous, state
             )
             totals = scores.unsqueeze(-1) + log_probabilities  # (batch, beam, chunks - 1)
             best, found = totals.flatten(start_dim=1).topk(beam_size, dim=-1)

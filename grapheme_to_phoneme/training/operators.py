@@ -47,7 +47,7 @@ class ShiftedProducts(torch.autograd.Function):
 
         Args:
             ctx: what :meth:`backward` will need.
-            states: (batch, letters, d).
+            states: (letters, batch, d).
             taps: weights by neighbour, first to last, (kernel size, d).
             bias: (d,).
 
@@ -55,12 +55,12 @@ class ShiftedProducts(torch.autograd.Function):
             As ``states``.
         """
         reach = len(taps) // 2
-        length = states.shape[1]
-        padded = functional.pad(states, (0, 0, reach, reach))
+        length = len(states)
+        padded = functional.pad(states, (0, 0, 0, 0, reach, reach))
         ctx.save_for_backward(padded, taps)
-        mixed = torch.addcmul(bias, padded[:, :length], taps[0])
+        mixed = torch.addcmul(bias, padded[:length], taps[0])
         for i in range(1, len(taps)):
-            mixed.addcmul_(padded[:, i : i + length], taps[i])
+            mixed.addcmul_(padded[i : i + length], taps[i])
         return mixed
 
     @staticmethod
@@ -69,13 +69,13 @@ class ShiftedProducts(torch.autograd.Function):
         """Return the gradients of all three arguments."""
         padded, taps = ctx.saved_tensors
         reach = len(taps) // 2
-        length = gradient.shape[1]
+        length = len(gradient)
         of_padded = torch.zeros_like(padded)
         of_taps = torch.empty_like(taps)
         for i, tap in enumerate(taps):
-            of_padded[:, i : i + length].addcmul_(gradient, tap)
-            torch.sum(padded[:, i : i + length] * gradient, dim=(0, 1), out=of_taps[i])
-        of_states = of_padded[:, reach : reach + length]
+            of_padded[i : i + length].addcmul_(gradient, tap)
+            torch.sum(padded[i : i + length] * gradient, dim=(0, 1), out=of_taps[i])
+        of_states = of_padded[reach : reach + length]
         return of_states, of_taps, gradient.sum(dim=(0, 1))
 
 
@@ -92,7 +92,7 @@ class GatedAverages(torch.autograd.Function):
 
         Args:
             ctx: what :meth:`backward` will need.
-            kept: the share of an average that a letter leaves of it, (batch, letters, d).
+            kept: the share of an average that a letter leaves of it, (letters, batch, d).
             proposed: what it puts in place of the rest, alike; zero at padding.
 
         Returns:
@@ -100,9 +100,9 @@ class GatedAverages(torch.autograd.Function):
         """
         averages = torch.empty_like(proposed)
         for channels, letters in _directions(proposed):
-            average = torch.zeros_like(proposed[:, 0, channels])
+            average = torch.zeros_like(proposed[0, :, channels])
             for letter in letters:
-                here = slice(None), letter, channels
+                here = letter, slice(None), channels
                 average = torch.lerp(proposed[here], average, kept[here], out=averages[here])
         ctx.save_for_backward(kept, proposed, averages)
         return averages
@@ -116,16 +116,16 @@ class GatedAverages(torch.autograd.Function):
         total = gradient.clone()
         for channels, letters in _directions(gradient):
             for following, letter in pairwise(reversed(letters)):
-                after = slice(None), following, channels
-                total[:, letter, channels].addcmul_(kept[after], total[after])
+                after = following, slice(None), channels
+                total[letter, :, channels].addcmul_(kept[after], total[after])
         half = averages.shape[2] // 2
         before = torch.zeros_like(averages)
-        before[:, 1:, :half] = averages[:, :-1, :half]
-        before[:, :-1, half:] = averages[:, 1:, half:]
+        before[1:, :, :half] = averages[:-1, :, :half]
+        before[:-1, :, half:] = averages[1:, :, half:]
         return total * (before - proposed), total * (1.0 - kept)
 
 
 def _directions(states: Tensor) -> list[tuple[slice, range]]:
-    """Return the channels of either direction of (batch, letters, d), and its letters in turn."""
-    letters, half = range(states.shape[1]), states.shape[2] // 2
+    """Return the channels of either direction of (letters, batch, d), and its letters in turn."""
+    letters, half = range(len(states)), states.shape[2] // 2
     return [(slice(half), letters), (slice(half, None), letters[::-1])]

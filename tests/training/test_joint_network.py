@@ -68,7 +68,9 @@ def test_recurrent_blocks_see_both_ends(changed: int) -> None:
     (word,) = make_words([9])
     other = word.clone()
     other[changed] = word[changed] % 11 + 1
-    difference = (network.encoder(word[None]) - network.encoder(other[None]))[0].abs().sum(dim=-1)
+    difference = (
+        (network.encoder(word[None]) - network.encoder(other[None]))[:, 0].abs().sum(dim=-1)
+    )
     assert (difference > 0).all()
 
 

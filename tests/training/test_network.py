@@ -86,9 +86,7 @@ def walk(network: Network, word: Tensor, choose) -> tuple[list[int], float]:
     previous = torch.full((1, 1), START_ID)
     path, total = [], 0.0
     for i in range(len(word)):
-        scores, state = network.decoder.step(
-            table, gates[:, i : i + 1], hidden[:, i : i + 1], previous, state
-        )
+        scores, state = network.decoder.step(table, gates[i], hidden[i], previous, state)
         chunk = choose(i, scores[0, 0])
         total += float(scores[0, 0, chunk - 1])
         path.append(chunk)

@@ -50,9 +50,9 @@ def test_dropout_leaves_evaluation_alone() -> None:
 def test_shifted_products_are_a_depthwise_convolution(length: int) -> None:
     torch.manual_seed(1)
     convolution = nn.Conv1d(4, 4, kernel_size=5, padding=2, groups=4).double()
-    states = torch.randn(3, length, 4, dtype=torch.float64, requires_grad=True)
+    states = torch.randn(length, 3, 4, dtype=torch.float64, requires_grad=True)
     weights = [states, convolution.weight, convolution.bias]
-    expected = convolution(states.mT).mT
+    expected = convolution(states.permute(1, 2, 0)).permute(2, 0, 1)
     received = torch.randn_like(expected)
     gradients = torch.autograd.grad(expected, weights, received)
 
@@ -68,13 +68,13 @@ def test_shifted_products_are_a_depthwise_convolution(length: int) -> None:
 @pytest.mark.parametrize("length", [1, 2, 9])
 def test_averages_are_walked_in_either_direction(length: int) -> None:
     torch.manual_seed(1)
-    kept = torch.rand(3, length, 5, dtype=torch.float64, requires_grad=True)
-    proposed = torch.randn(3, length, 5, dtype=torch.float64, requires_grad=True)
+    kept = torch.rand(length, 3, 5, dtype=torch.float64, requires_grad=True)
+    proposed = torch.randn(length, 3, 5, dtype=torch.float64, requires_grad=True)
     averages = GatedAverages.apply(kept, proposed)
     for channel in range(5):
         average = torch.zeros(3, dtype=torch.float64)
         for letter in range(length)[:: 1 if channel < 2 else -1]:
-            share = kept[:, letter, channel]
-            average = share * average + (1.0 - share) * proposed[:, letter, channel]
-            torch.testing.assert_close(averages[:, letter, channel], average)
+            share = kept[letter, :, channel]
+            average = share * average + (1.0 - share) * proposed[letter, :, channel]
+            torch.testing.assert_close(averages[letter, :, channel], average)
     assert torch.autograd.gradcheck(GatedAverages.apply, (kept, proposed))
