@@ -23,12 +23,14 @@ from tests.training.test_network import (
 
 MEMBERS = 3
 JOINT = {"memory_windows": [], "encoder_layers": 0, "recurrent_layers": 2, "members": MEMBERS}
-#: Two with a memory, and another of other sizes without.
+#: Two with a memory and attention, and another of other sizes with averages instead.
 MIXED = {
     "members": 2,
     "companion": {
         **DIMENSIONS,
         "memory_windows": [],
+        "attention_heads": 0,
+        "averages": True,
         "encoder_size": 24,
         "decoder_size": 20,
         "output_size": 28,
@@ -127,7 +129,7 @@ def test_members_share_one_memory() -> None:
 
 def test_checkpoints_from_before_members_can_be_read() -> None:
     values = NetworkDimensions.from_dict(DIMENSIONS).to_dict()
-    added = ("members", "recurrent_layers", "companion")
+    added = ("averages", "members", "recurrent_layers", "companion")
     older = {name: values[name] for name in values if name not in added}
     assert NetworkDimensions.from_dict(older) == NetworkDimensions.from_dict(values)
 

@@ -232,6 +232,13 @@ def test_dimensions_rebuild_a_network() -> None:
     assert torch.equal(rebuilt.search(letters)[0], network.search(letters)[0])
 
 
+def test_averages_take_as_many_channels_in_either_direction() -> None:
+    odd = {**DIMENSIONS, "attention_heads": 0, "encoder_size": 15, "expansion": 1}
+    assert NetworkDimensions.from_dict(odd)
+    with pytest.raises(ValueError, match="an even number with averages"):
+        NetworkDimensions.from_dict({**odd, "averages": True})
+
+
 def test_weights_in_the_arithmetic() -> None:
     network = make_network()
     total = sum(parameter.numel() for parameter in network.parameters())
