@@ -1,13 +1,13 @@
 """The whole network: letters and the chunks said so far in, the next chunk out.
 
 The encoder looks at the whole spelling at once: every letter is described by its embedding
-and by what a memory of the lexicon says of it, refined by gated convolutions and attention. The
-decoder walks over the letters and gives each one a chunk of zero or more phones, knowing the
-chunks before it through a state whose channels each remember by themselves (Bradbury et al.,
-2017, "Quasi-Recurrent Neural Networks"): no product of the state with a matrix stands between one
-letter and the next. The steps are aligned with the letters (Yao and Zweig, 2015,
-"Sequence-to-Sequence Neural Net Models for Grapheme-to-Phoneme Conversion"), so there is no
-alignment to learn, no end symbol, and all hypotheses of a beam have the same length.
+and by what a memory of the lexicon says of it, refined by gated convolutions, and by attention or
+averages along the word. The decoder walks over the letters and gives each one a chunk of zero or
+more phones, knowing the chunks before it through a state whose channels each remember by
+themselves (Bradbury et al., 2017, "Quasi-Recurrent Neural Networks"): no product of the state with
+a matrix stands between one letter and the next. The steps are aligned with the letters (Yao and
+Zweig, 2015, "Sequence-to-Sequence Neural Net Models for Grapheme-to-Phoneme Conversion"), so there
+is no alignment to learn, no end symbol, and all hypotheses of a beam have the same length.
 """
 
 from collections.abc import Callable, Sequence
