@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -246,6 +246,15 @@ def test_tensorrt_knows_every_operator(tiny_run: TinyRun, precision: str) -> Non
     assert 9 <= OPSET <= 24
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
     assert find_unsupported(model) == []
+
+
+@pytest.mark.parametrize("precision", [lambda parts: parts, halve], ids=["float32", "float16"])
+def test_tensorrt_knows_averages(precision: Callable[[Parts], Parts]) -> None:
+    network = make_network(attention_heads=0, averages=True)
+    parts = precision(in_standard_operators(export_parts(network)))
+    core = assemble_core(parts, ALPHABETS, METADATA, 1)
+    assert find_unsupported(core) == []
+    assert [node.op_type for node in core.graph.node].count("Scan") == 2
 
 
 def test_what_tensorrt_does_not_know_is_found(tiny_run: TinyRun) -> None:
