@@ -35,9 +35,8 @@ PEAK_PRODUCTS = 50
 
 def plain_products(states: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
     """Do what :class:`ShiftedProducts` does, by operators that PyTorch differentiates itself."""
-    length = states.shape[1]
-    padded = functional.pad(states, (0, 0, len(taps) // 2, len(taps) // 2))
-    return sum((padded[:, i : i + length] * tap for i, tap in enumerate(taps)), start=bias)
+    padded = functional.pad(states, (0, 0, 0, 0, len(taps) // 2, len(taps) // 2))
+    return sum((padded[i : i + len(states)] * tap for i, tap in enumerate(taps)), start=bias)
 
 
 @contextmanager
