@@ -74,7 +74,8 @@ def _products(network: Network) -> Iterator[_Product]:
         if isinstance(block, ConvolutionBlock):
             gated = block.contract.in_features
             yield _Product(block.expand, (block.norm.weight, block.norm.bias))
-            # The values come first, and are multiplied by what the gates let through.
+            # The values come first, and are averaged, channel by channel, if at all, and
+            # multiplied by what the gates let through.
             values = block.expand.weight[:gated], block.expand.bias[:gated]
             yield _Product(block.contract, values)
         elif isinstance(block, AttentionBlock):
