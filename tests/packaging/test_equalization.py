@@ -11,6 +11,7 @@ from grapheme_to_phoneme.packaging.equalization import equalize
 from grapheme_to_phoneme.packaging.quantization import letter_batches
 from grapheme_to_phoneme.training.network import AttentionBlock, ConvolutionBlock, Network
 from tests.conftest import TinyRun
+from tests.training.test_network import make_network, make_words
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,17 @@ def test_answers_stay(tiny_run: TinyRun, batches: list[Tensor]) -> None:
     # What was given is left alone.
     for name, values in before.items():
         assert torch.equal(values, network.state_dict()[name])
+
+
+def test_averages_stay() -> None:
+    network = make_network(attention_heads=0, averages=True)
+    letters = torch.stack(make_words([6] * 32))
+    equalized = equalize(network, [letters], strength=0.8)
+    torch.testing.assert_close(
+        network.encoder(letters), equalized.encoder(letters), atol=1e-4, rtol=1e-4
+    )
+    for product, equal in zip(products(network), products(equalized), strict=True):
+        assert not torch.equal(product.weight, equal.weight)
 
 
 def test_rounding_costs_less(tiny_run: TinyRun, batches: list[Tensor]) -> None:
