@@ -153,7 +153,8 @@ def test_unknown_flags_are_refused_before_any_work(name: str, tmp_path: Path) ->
         ("trainer.no_such_key=3", "trainer.no_such_key"),
         (
             "model=no_such_model",
-            "accurate baseline fast main recurrent reference several small taught together",
+            "accurate averages baseline fast main recurrent "
+            "reference several small taught together",
         ),
         ("model=[", "configuration: "),
         ("seed=abc", "seed takes a whole number, such as 1, not abc"),
