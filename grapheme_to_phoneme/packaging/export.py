@@ -46,13 +46,12 @@ from grapheme_to_phoneme.packaging.onnx_export import (
 from grapheme_to_phoneme.packaging.quantization import letter_batches, quantize
 from grapheme_to_phoneme.packaging.standard_operators import in_standard_operators
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, Alphabets
-from grapheme_to_phoneme.training.calibration import fit_calibration
+from grapheme_to_phoneme.training.calibration import fit_calibration, fit_member_weights
 from grapheme_to_phoneme.training.lightning_module import (
     PronunciationModule,
-    References,
     load_checkpoint,
 )
-from grapheme_to_phoneme.training.metrics import Score, measure_reliability
+from grapheme_to_phoneme.training.metrics import References, Score, measure_reliability
 from grapheme_to_phoneme.training.network import Network, NetworkDimensions
 from grapheme_to_phoneme.training.scoring import by_language, score_answers
 
@@ -230,8 +229,17 @@ def _calibrate(
     references: References,
     config: DictConfig,
 ) -> None:
-    """Make the network's probabilities say how often its answers are right."""
+    """Make the network's members count as they should, and its probabilities true."""
     settings = config.export
+    found: dict[str, str | float] = {}
+    if module.network.is_joint:
+        known = {word: references[word] for word in spellings}
+        weights = fit_member_weights(
+            module.network, module.alphabets, known, settings.member_weight_parts
+        )
+        module.network.decoder.member_weights = weights
+        found["member_weights"] = " ".join(f"{weight:.2f}" for weight in weights)
+        LOGGER.info("weights of the networks that answer together: %s", found["member_weights"])
     words = _sample(spellings, settings.temperature_words, settings)
     smoothed = config.optimizer.label_smoothing
     temperature, smoothing = fit_calibration(
@@ -242,7 +250,7 @@ def _calibrate(
         [0.0, smoothed] if smoothed and settings.undo_smoothing else [0.0],
     )
     module.network.calibrate(temperature, smoothing)
-    found = {"temperature": temperature, "smoothing": smoothing}
+    found.update(temperature=temperature, smoothing=smoothing)
     module.facts["training"] = {**module.facts["training"], **found}
 
 

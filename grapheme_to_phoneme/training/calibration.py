@@ -1,12 +1,14 @@
-"""What makes probabilities say how often answers are right."""
+"""What is fitted on dev words when all is trained: whom to trust, and how far."""
 
-from collections.abc import Sequence
-from itertools import product
+from collections.abc import Iterator, Sequence
+from itertools import combinations, product
 
 import torch
+from torch import Tensor
 
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, START_ID, Alphabets
-from grapheme_to_phoneme.training.network import Network, log_probabilities
+from grapheme_to_phoneme.training.metrics import References, Score
+from grapheme_to_phoneme.training.network import Network, NetworkDimensions, log_probabilities
 
 #: Words that pass through the network at once.
 WORDS_PER_BATCH = 256
@@ -16,10 +18,71 @@ LEAST_PROBABILITY = 1e-6
 
 
 @torch.no_grad()
+def fit_member_weights(
+    network: Network, alphabets: Alphabets, references: References, parts: int
+) -> list[float]:
+    """Return the weights of the members' opinions with the fewest wrong words.
+
+    Of several, those with the fewest wrong phones; of these, the most even ones. Members of the
+    same dimensions, which nothing tells apart, count the same.
+
+    Args:
+        network: a network in evaluation mode whose members answer together.
+        alphabets: its alphabets.
+        references: words of which it knows every letter, and that it has not learnt from.
+        parts: all weights of one kind of member are multiples of one of so many parts, at least
+            one each. With fewer parts than kinds, all members count the same.
+    """
+    members = network.dimensions.of_members()
+    choices = list(_weightings(members, parts)) or [[1.0 / len(members)] * len(members)]
+    if len(choices) == 1:
+        return choices[0]
+    scores = [Score() for _ in choices]
+    before = network.decoder.member_weights
+    for words, letters in _batches(alphabets, references):
+        encoding = network.encoder(letters)
+        for weights, score in zip(choices, scores, strict=True):
+            network.decoder.member_weights = weights
+            path = network.search_encoded(letters, encoding)[0][:, 0]
+            for word, chunks in zip(words, path.tolist(), strict=True):
+                score.add(word, alphabets.phones_of(chunks), references[word])
+    network.decoder.member_weights = before
+
+    def badness(number: int) -> tuple[float, float, float]:
+        return scores[number].wer, scores[number].per, max(choices[number])
+
+    return choices[min(range(len(choices)), key=badness)]
+
+
+def _weightings(members: Sequence[NetworkDimensions], parts: int) -> Iterator[list[float]]:
+    """List all weights that :func:`fit_member_weights` tries, one for each member."""
+    kinds = list(dict.fromkeys(members))
+    for cuts in combinations(range(1, parts), len(kinds) - 1):
+        bounds = (0, *cuts, parts)
+        shares = {
+            kind: (bounds[number + 1] - bounds[number]) / parts / members.count(kind)
+            for number, kind in enumerate(kinds)
+        }
+        yield [shares[member] for member in members]
+
+
+def _batches(alphabets: Alphabets, references: References) -> Iterator[tuple[list[str], Tensor]]:
+    """Go through words of similar length: the words and their letters, (batch, letters)."""
+    words = sorted(references, key=len)
+    for start in range(0, len(words), WORDS_PER_BATCH):
+        batch = words[start : start + WORDS_PER_BATCH]
+        letters = [torch.tensor(alphabets.encode(word)) for word in batch]
+        yield (
+            batch,
+            torch.nn.utils.rnn.pad_sequence(letters, batch_first=True, padding_value=PADDING_ID),
+        )
+
+
+@torch.no_grad()
 def fit_calibration(
     network: Network,
     alphabets: Alphabets,
-    references: dict[str, list[tuple[str, ...]]],
+    references: References,
     temperatures: Sequence[float],
     smoothings: Sequence[float],
 ) -> tuple[float, float]:
@@ -37,27 +100,20 @@ def fit_calibration(
         temperatures: what is tried.
         smoothings: likewise, each with every temperature.
     """
-    words = sorted(references, key=len)
     choices = list(product(temperatures, smoothings))
     losses = torch.zeros(len(choices), dtype=torch.float64)
-    for start in range(0, len(words), WORDS_PER_BATCH):
-        batch = words[start : start + WORDS_PER_BATCH]
-        letters = torch.nn.utils.rnn.pad_sequence(
-            [torch.tensor(alphabets.encode(word)) for word in batch],
-            batch_first=True,
-            padding_value=PADDING_ID,
-        )
+    for words, letters in _batches(alphabets, references):
         path = network.search(letters)[0][:, 0]
         right = torch.tensor(
             [
                 tuple(alphabets.phones_of(chunks)) in references[word]
-                for word, chunks in zip(batch, path.tolist(), strict=True)
+                for word, chunks in zip(words, path.tolist(), strict=True)
             ]
         )
         logits = network(letters, path)
         if network.is_joint:
             # The geometric mean of the members' probabilities, but for a constant.
-            logits = logits.mean(dim=0)
+            logits = network.decoder.agree(logits)
         inside = letters != PADDING_ID
         chosen = (path - START_ID - 1).clamp(min=0).unsqueeze(-1)  # 0 at padding, left out below
         for number, (temperature, smoothing) in enumerate(choices):

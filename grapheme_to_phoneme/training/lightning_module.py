@@ -12,15 +12,13 @@ from torchmetrics import Metric
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.training.alphabets import Alphabets
 from grapheme_to_phoneme.training.data_module import Batch
-from grapheme_to_phoneme.training.metrics import Score
+from grapheme_to_phoneme.training.metrics import References, Score
 from grapheme_to_phoneme.training.network import Network, NetworkDimensions
 from grapheme_to_phoneme.training.objective import Objective, cross_entropy, mean_inside
 from grapheme_to_phoneme.training.recording import Recorder, can_replay
 
 #: More steps than any training takes: seeds of different runs do not meet.
 STEPS_PER_SEED = 10**9
-
-References = dict[str, list[tuple[str, ...]]]
 
 
 @dataclass(frozen=True)

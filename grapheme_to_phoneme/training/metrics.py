@@ -8,6 +8,9 @@ import numpy as np
 
 Phones = Sequence[str]
 
+#: Words with their accepted pronunciations.
+References = dict[str, list[tuple[str, ...]]]
+
 #: Stands for a missing phone in the confusion counts: an insertion or a deletion.
 NO_PHONE = "∅"
 

@@ -10,7 +10,7 @@ Zweig, 2015, "Sequence-to-Sequence Neural Net Models for Grapheme-to-Phoneme Con
 is no alignment to learn, no end symbol, and all hypotheses of a beam have the same length.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -712,11 +712,15 @@ class JointDecoder(nn.Module):
     opinions (Hinton, 2002, "Training Products of Experts by Minimizing Contrastive
     Divergence"). All of them go on from the chunk that is chosen then, so one search, with the
     interface of :class:`Decoder`, serves them all.
+
+    Attributes:
+        member_weights: how much each member's opinion counts; they sum to 1.
     """
 
     def __init__(self, members: Sequence[NetworkDimensions]) -> None:
         super().__init__()
         self.smoothing, self.temperature = 0.0, 1.0
+        self.member_weights = [1.0 / len(members)] * len(members)
         self.members = nn.ModuleList(Decoder(member) for member in members)
         self.encoder_sizes = [member.encoder_size for member in members]
         self.output_sizes = [member.output_size for member in members]
@@ -777,9 +781,14 @@ class JointDecoder(nn.Module):
             ),
             strict=True,
         )
-        mean = torch.stack(answers).mean(dim=0)
-        answer = log_probabilities(mean, self.smoothing, self.temperature)
+        answer = log_probabilities(self.agree(answers), self.smoothing, self.temperature)
         return answer, torch.cat(advanced, dim=-1)
+
+    def agree(self, opinions: Iterable[Tensor]) -> Tensor:
+        """Return the weighted mean of the members' opinions: log-probabilities or logits."""
+        return sum(
+            weight * opinion for weight, opinion in zip(self.member_weights, opinions, strict=True)
+        )
 
 
 class Network(nn.Module):
@@ -847,8 +856,15 @@ class Network(nn.Module):
             Chunk ids, 0 at padding, (batch, beam, letters), best first, and their log
             probabilities, (batch, beam).
         """
+        return self.search_encoded(letters, self.encoder(letters), beam_size)
+
+    @torch.no_grad()
+    def search_encoded(
+        self, letters: Tensor, encoding: Tensor, beam_size: int = 1
+    ) -> tuple[Tensor, Tensor]:
+        """Do what :meth:`search` does, with what the encoder says of the letters at hand."""
         batch, length = letters.shape
-        gates, hidden = self.decoder.prepare(self.encoder(letters))
+        gates, hidden = self.decoder.prepare(encoding)
         table = self.decoder.history_table()
         state = gates.new_zeros(batch, beam_size, self.decoder.state_size)
         previous = letters.new_full((batch, beam_size), START_ID)

@@ -55,6 +55,7 @@ LEAST = {
     "distillation.imagined_words": 0,
     "distillation.kept_chunks": 1,
     "distillation.letters_per_batch": 1,
+    "export.member_weight_parts": 1,
     "export.temperature_steps": 1,
     "seed": 0,
     "trainer.batches.dev_letters_per_batch": 1,

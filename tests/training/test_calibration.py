@@ -5,12 +5,19 @@ import copy
 import pytest
 import torch
 
-from grapheme_to_phoneme.training.calibration import fit_calibration
+from grapheme_to_phoneme.training.calibration import fit_calibration, fit_member_weights
 from grapheme_to_phoneme.training.metrics import measure_reliability
 from grapheme_to_phoneme.training.network import Network, log_probabilities
-from tests.training.test_network import ALPHABETS, make_network, make_words, pad
+from tests.training.test_network import ALPHABETS, DIMENSIONS, make_network, make_words, pad
 
 TEMPERATURES = [0.5, 0.7, 1.0, 1.2, 1.4, 1.6, 2.0]
+COMPANION = {
+    **DIMENSIONS,
+    "memory_windows": [],
+    "encoder_layers": 0,
+    "attention_heads": 0,
+    "recurrent_layers": 1,
+}
 JOINT = {"memory_windows": [], "encoder_layers": 0, "recurrent_layers": 1, "members": 3}
 TWO_NETWORKS = pytest.mark.parametrize("changes", [{}, JOINT], ids=["one network", "members"])
 
@@ -112,3 +119,50 @@ def test_smoothing_of_the_training_is_found() -> None:
     words = make_words([length for length in (2, 3, 4) for _ in range(600)])
     references = right_as_often_as(truth, words)
     assert fit_calibration(network, ALPHABETS, references, [1.0], [0.0, 0.3, 0.6]) == (1.0, 0.3)
+
+
+def says_of(network: Network, words: list[torch.Tensor]) -> dict[str, list[tuple[str, ...]]]:
+    """Return references by which all that a network says is right."""
+    answers = answers_of(network, words)
+    return {word: [phones] for word, (phones, _) in zip(spell(words), answers, strict=True)}
+
+
+def test_members_count_as_much_as_makes_the_fewest_words_wrong() -> None:
+    network = make_network(companion=COMPANION)
+    words = make_words([3, 4, 5] * 40)
+    truth = copy.deepcopy(network)
+    truth.decoder.member_weights = [0.2, 0.8]
+    references = says_of(truth, words)
+    assert references != says_of(network, words)
+    assert fit_member_weights(network, ALPHABETS, references, 10) == [0.2, 0.8]
+    assert network.decoder.member_weights == [0.5, 0.5]
+
+
+def test_members_that_are_as_good_count_the_same() -> None:
+    network = make_network(companion=COMPANION)
+    references = {word: [("wrong",)] for word in spell(make_words([3] * 5))}
+    assert fit_member_weights(network, ALPHABETS, references, 1) == [0.5, 0.5]
+    for parameter in network.decoder.members[1].output.parameters():
+        parameter.data.zero_()  # It thinks nothing: whatever it counts, the answers are the same.
+    assert fit_member_weights(network, ALPHABETS, references, 10) == [0.5, 0.5]
+
+
+def test_members_of_a_kind_share_its_weight() -> None:
+    network = make_network(members=2, companion=COMPANION)
+    words = make_words([3, 4, 5] * 40)
+    truth = copy.deepcopy(network)
+    truth.decoder.member_weights = [0.1, 0.1, 0.8]
+    assert fit_member_weights(network, ALPHABETS, says_of(truth, words), 5) == [0.1, 0.1, 0.8]
+    alike = make_network(**JOINT)
+    assert fit_member_weights(alike, ALPHABETS, says_of(alike, words), 10) == [1 / 3] * 3
+
+
+def test_weights_of_members_hold_in_the_calibration() -> None:
+    network = make_network(companion=COMPANION)
+    truth = copy.deepcopy(network)
+    network.decoder.member_weights = truth.decoder.member_weights = [0.1, 0.9]
+    truth.calibrate(1.4)
+    words = make_words([length for length in (2, 3, 4) for _ in range(600)])
+    references = right_as_often_as(truth, words)
+    temperature, _ = fit_calibration(network, ALPHABETS, references, TEMPERATURES, [0.0])
+    assert temperature == pytest.approx(1.4, rel=0.25)

@@ -95,6 +95,17 @@ def test_answer_is_the_normalised_geometric_mean_of_the_members(network: Network
 
 
 @torch.no_grad()
+def test_weights_tell_how_much_a_member_counts() -> None:
+    network = make_network(**MIXED)
+    words = pad(make_words([5, 6, 7] * 8))
+    network.decoder.member_weights = [0.0, 1.0, 0.0]
+    weighted, scores = network.search(words)
+    alone, own_scores = member_of(network, 1).search(words)
+    assert torch.equal(weighted, alone)
+    torch.testing.assert_close(scores, own_scores)
+
+
+@torch.no_grad()
 def test_members_are_trained_on_their_own_logits(network: Network) -> None:
     letters, chunks = pad(make_words([5, 3])), torch.randint(1, CHUNKS, (2, 5))
     logits = network(letters, chunks)
@@ -149,6 +160,8 @@ def test_companions_have_companions_and_the_same_alphabets() -> None:
 )
 def test_model_file_says_what_the_members_say_together(tmp_path, changes: dict) -> None:
     network = make_network(**changes)
+    members = len(network.decoder.member_weights)
+    network.decoder.member_weights = [0.9] + [0.1 / (members - 1)] * (members - 1)
     metadata = ModelMetadata(
         ALPHABETS.letters, tuple(ALPHABETS.phones), Normalization(), "und", "ipa"
     )
