@@ -154,7 +154,7 @@ def test_unknown_flags_are_refused_before_any_work(name: str, tmp_path: Path) ->
         (
             "model=no_such_model",
             "accurate averages baseline fast main recurrent "
-            "reference several small taught together",
+            "reference several small taught three together",
         ),
         ("model=[", "configuration: "),
         ("seed=abc", "seed takes a whole number, such as 1, not abc"),

@@ -98,13 +98,26 @@ def test_teacher_of_the_taught_preset() -> None:
     assert config.model.encoder_size == compose_config(["model=main"]).model.encoder_size
 
 
-def test_reference_is_accurate_with_wider_lstms() -> None:
+def test_reference_is_accurate_with_averages_for_lstms() -> None:
     accurate, reference = (
         compose_config([f"experiment={name}"]) for name in ("accurate", "reference")
     )
-    assert accurate.model.companion.encoder_size < reference.model.companion.encoder_size
+    companions = accurate.model.companion, reference.model.companion
+    assert [bool(network.recurrent_layers) for network in companions] == [True, False]
+    assert [network.averages for network in companions] == [False, True]
+    accurate.model.companion = reference.model.companion = None
+    assert accurate.model == reference.model
     assert accurate.trainer == reference.trainer
     assert not (accurate.distillation.teachers or reference.distillation.teachers)
+
+
+def test_medium_has_three_kinds_of_networks() -> None:
+    first = compose_config(["experiment=medium"]).model
+    second, third = first.companion, first.companion.companion
+    assert third.companion is None
+    assert [bool(network.memory_windows) for network in (first, second, third)] == [1, 0, 0]
+    assert [bool(network.recurrent_layers) for network in (first, second, third)] == [0, 1, 0]
+    assert [network.averages for network in (first, second, third)] == [False, False, True]
 
 
 def test_run_keeps_its_preset(tmp_path: Path) -> None:
