@@ -235,7 +235,11 @@ def _calibrate(
     if module.network.is_joint:
         known = {word: references[word] for word in spellings}
         weights = fit_member_weights(
-            module.network, module.alphabets, known, settings.member_weight_parts
+            module.network,
+            module.alphabets,
+            known,
+            settings.member_weight_parts,
+            settings.member_weight_caution,
         )
         module.network.decoder.member_weights = weights
         found["member_weights"] = " ".join(f"{weight:.2f}" for weight in weights)

@@ -1,5 +1,6 @@
 """What is fitted on dev words when all is trained: whom to trust, and how far."""
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import combinations, product
 
@@ -19,24 +20,28 @@ LEAST_PROBABILITY = 1e-6
 
 @torch.no_grad()
 def fit_member_weights(
-    network: Network, alphabets: Alphabets, references: References, parts: int
+    network: Network, alphabets: Alphabets, references: References, parts: int, caution: float
 ) -> list[float]:
     """Return the weights of the members' opinions with the fewest wrong words.
 
-    Of several, those with the fewest wrong phones; of these, the most even ones. Members of the
-    same dimensions, which nothing tells apart, count the same.
+    Few words tell weights apart by chance, so uneven ones must be clearly better: their squared
+    distance from even ones, times ``caution``, is what they must be better by, in standard errors
+    of the WER. Of equally good ones those with the fewest wrong phones are chosen.
 
     Args:
         network: a network in evaluation mode whose members answer together.
         alphabets: its alphabets.
         references: words of which it knows every letter, and that it has not learnt from.
-        parts: all weights of one kind of member are multiples of one of so many parts, at least
-            one each. With fewer parts than kinds, all members count the same.
+        parts: the weights of a kind of members, those of the same dimensions, which nothing tells
+            apart, are together a multiple of one of so many parts, at least one. With fewer
+            parts than kinds, all members count the same.
+        caution: see above; 0 trusts the words.
     """
     members = network.dimensions.of_members()
-    choices = list(_weightings(members, parts)) or [[1.0 / len(members)] * len(members)]
-    if len(choices) == 1:
-        return choices[0]
+    even = [1.0 / len(members)] * len(members)
+    choices = list(_weightings(members, parts))
+    if len(choices) < 2 or not references:
+        return even
     scores = [Score() for _ in choices]
     before = network.decoder.member_weights
     for words, letters in _batches(alphabets, references):
@@ -47,9 +52,13 @@ def fit_member_weights(
             for word, chunks in zip(words, path.tolist(), strict=True):
                 score.add(word, alphabets.phones_of(chunks), references[word])
     network.decoder.member_weights = before
+    best = min(score.wer for score in scores) / 100.0
+    standard_error = 100.0 * math.sqrt(best * (1.0 - best) / len(references))
 
     def badness(number: int) -> tuple[float, float, float]:
-        return scores[number].wer, scores[number].per, max(choices[number])
+        distance = math.dist(choices[number], even) ** 2
+        score = scores[number]
+        return score.wer + caution * standard_error * distance, score.per, distance
 
     return choices[min(range(len(choices)), key=badness)]
 

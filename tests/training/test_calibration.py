@@ -134,17 +134,29 @@ def test_members_count_as_much_as_makes_the_fewest_words_wrong() -> None:
     truth.decoder.member_weights = [0.2, 0.8]
     references = says_of(truth, words)
     assert references != says_of(network, words)
-    assert fit_member_weights(network, ALPHABETS, references, 10) == [0.2, 0.8]
+    assert fit_member_weights(network, ALPHABETS, references, 10, 0.0) == [0.2, 0.8]
     assert network.decoder.member_weights == [0.5, 0.5]
 
 
 def test_members_that_are_as_good_count_the_same() -> None:
     network = make_network(companion=COMPANION)
     references = {word: [("wrong",)] for word in spell(make_words([3] * 5))}
-    assert fit_member_weights(network, ALPHABETS, references, 1) == [0.5, 0.5]
+    assert fit_member_weights(network, ALPHABETS, references, 1, 0.0) == [0.5, 0.5]
     for parameter in network.decoder.members[1].output.parameters():
         parameter.data.zero_()  # It thinks nothing: whatever it counts, the answers are the same.
-    assert fit_member_weights(network, ALPHABETS, references, 10) == [0.5, 0.5]
+    assert fit_member_weights(network, ALPHABETS, references, 10, 0.0) == [0.5, 0.5]
+
+
+def test_caution_asks_uneven_weights_to_be_clearly_better() -> None:
+    network = make_network(companion=COMPANION)
+    words = make_words([3, 4, 5] * 40)
+    truth = copy.deepcopy(network)
+    truth.decoder.member_weights = [0.2, 0.8]
+    references = says_of(truth, words)
+    for word in list(references)[::4]:
+        references[word] = [("wrong",)]  # Else the best weights have no standard error.
+    assert fit_member_weights(network, ALPHABETS, references, 10, 1.0) == [0.2, 0.8]
+    assert fit_member_weights(network, ALPHABETS, references, 10, 1000.0) == [0.5, 0.5]
 
 
 def test_members_of_a_kind_share_its_weight() -> None:
@@ -152,9 +164,9 @@ def test_members_of_a_kind_share_its_weight() -> None:
     words = make_words([3, 4, 5] * 40)
     truth = copy.deepcopy(network)
     truth.decoder.member_weights = [0.1, 0.1, 0.8]
-    assert fit_member_weights(network, ALPHABETS, says_of(truth, words), 5) == [0.1, 0.1, 0.8]
+    assert fit_member_weights(network, ALPHABETS, says_of(truth, words), 5, 0.0) == [0.1, 0.1, 0.8]
     alike = make_network(**JOINT)
-    assert fit_member_weights(alike, ALPHABETS, says_of(alike, words), 10) == [1 / 3] * 3
+    assert fit_member_weights(alike, ALPHABETS, says_of(alike, words), 10, 0.0) == [1 / 3] * 3
 
 
 def test_weights_of_members_hold_in_the_calibration() -> None:
