@@ -33,14 +33,14 @@ def fit_member_weights(
         alphabets: its alphabets.
         references: words of which it knows every letter, and that it has not learnt from.
         parts: the weights of a kind of members, those of the same dimensions, which nothing tells
-            apart, are together a multiple of one of so many parts, at least one. With fewer
-            parts than kinds, all members count the same.
+            apart, are together a multiple of one of so many parts, at least one. Even weights are
+            tried with any number of parts, and are the only ones with fewer than kinds.
         caution: see above; 0 trusts the words.
     """
     members = network.dimensions.of_members()
     even = [1.0 / len(members)] * len(members)
-    choices = list(_weightings(members, parts))
-    if len(choices) < 2 or not references:
+    choices = [even, *(weights for weights in _weightings(members, parts) if weights != even)]
+    if len(choices) == 1 or not references:
         return even
     scores = [Score() for _ in choices]
     before = network.decoder.member_weights

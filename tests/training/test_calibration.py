@@ -147,6 +147,12 @@ def test_members_that_are_as_good_count_the_same() -> None:
     assert fit_member_weights(network, ALPHABETS, references, 10, 0.0) == [0.5, 0.5]
 
 
+def test_even_weights_need_not_be_multiples() -> None:
+    network = make_network(members=2, companion=COMPANION)
+    references = says_of(network, make_words([3] * 5))
+    assert fit_member_weights(network, ALPHABETS, references, 10, 0.0) == [1 / 3] * 3
+
+
 def test_caution_asks_uneven_weights_to_be_clearly_better() -> None:
     network = make_network(companion=COMPANION)
     words = make_words([3, 4, 5] * 40)
