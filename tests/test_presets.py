@@ -114,7 +114,7 @@ def test_reference_is_accurate_with_averages_for_lstms() -> None:
 def test_medium_has_three_kinds_of_networks() -> None:
     first = compose_config(["experiment=medium"]).model
     second, third = first.companion, first.companion.companion
-    assert third.companion is None and third.members == 2
+    assert third.companion is None
     assert [bool(network.memory_windows) for network in (first, second, third)] == [1, 0, 0]
     assert [bool(network.recurrent_layers) for network in (first, second, third)] == [0, 1, 0]
     assert [network.averages for network in (first, second, third)] == [False, False, True]
