@@ -19,6 +19,7 @@ COMPANION = {
     "recurrent_layers": 1,
 }
 JOINT = {"memory_windows": [], "encoder_layers": 0, "recurrent_layers": 1, "members": 3}
+WORDS = make_words([3, 4, 5] * 40)
 TWO_NETWORKS = pytest.mark.parametrize("changes", [{}, JOINT], ids=["one network", "members"])
 
 
@@ -127,13 +128,17 @@ def says_of(network: Network, words: list[torch.Tensor]) -> dict[str, list[tuple
     return {word: [phones] for word, (phones, _) in zip(spell(words), answers, strict=True)}
 
 
-def test_members_count_as_much_as_makes_the_fewest_words_wrong() -> None:
-    network = make_network(companion=COMPANION)
-    words = make_words([3, 4, 5] * 40)
+def members_that_count(weights: list[float], **changes: int) -> tuple[Network, dict]:
+    """Return a network of two kinds, and what it would say if its members counted so much."""
+    network = make_network(companion=COMPANION, **changes)
     truth = copy.deepcopy(network)
-    truth.decoder.member_weights = [0.2, 0.8]
-    references = says_of(truth, words)
-    assert references != says_of(network, words)
+    truth.decoder.member_weights = weights
+    return network, says_of(truth, WORDS)
+
+
+def test_members_count_as_much_as_makes_the_fewest_words_wrong() -> None:
+    network, references = members_that_count([0.2, 0.8])
+    assert references != says_of(network, WORDS)
     assert fit_member_weights(network, ALPHABETS, references, 10, 0.0) == [0.2, 0.8]
     assert network.decoder.member_weights == [0.5, 0.5]
 
@@ -154,11 +159,7 @@ def test_even_weights_need_not_be_multiples() -> None:
 
 
 def test_caution_asks_uneven_weights_to_be_clearly_better() -> None:
-    network = make_network(companion=COMPANION)
-    words = make_words([3, 4, 5] * 40)
-    truth = copy.deepcopy(network)
-    truth.decoder.member_weights = [0.2, 0.8]
-    references = says_of(truth, words)
+    network, references = members_that_count([0.2, 0.8])
     for word in list(references)[::4]:
         references[word] = [("wrong",)]  # Else the best weights have no standard error.
     assert fit_member_weights(network, ALPHABETS, references, 10, 1.0) == [0.2, 0.8]
@@ -166,13 +167,10 @@ def test_caution_asks_uneven_weights_to_be_clearly_better() -> None:
 
 
 def test_members_of_a_kind_share_its_weight() -> None:
-    network = make_network(members=2, companion=COMPANION)
-    words = make_words([3, 4, 5] * 40)
-    truth = copy.deepcopy(network)
-    truth.decoder.member_weights = [0.1, 0.1, 0.8]
-    assert fit_member_weights(network, ALPHABETS, says_of(truth, words), 5, 0.0) == [0.1, 0.1, 0.8]
+    network, references = members_that_count([0.1, 0.1, 0.8], members=2)
+    assert fit_member_weights(network, ALPHABETS, references, 5, 0.0) == [0.1, 0.1, 0.8]
     alike = make_network(**JOINT)
-    assert fit_member_weights(alike, ALPHABETS, says_of(alike, words), 10, 0.0) == [1 / 3] * 3
+    assert fit_member_weights(alike, ALPHABETS, says_of(alike, WORDS), 10, 0.0) == [1 / 3] * 3
 
 
 def test_weights_of_members_hold_in_the_calibration() -> None:
