@@ -47,10 +47,7 @@ from grapheme_to_phoneme.packaging.quantization import letter_batches, quantize
 from grapheme_to_phoneme.packaging.standard_operators import in_standard_operators
 from grapheme_to_phoneme.training.alphabets import PADDING_ID, Alphabets
 from grapheme_to_phoneme.training.calibration import fit_calibration, fit_member_weights
-from grapheme_to_phoneme.training.lightning_module import (
-    PronunciationModule,
-    load_checkpoint,
-)
+from grapheme_to_phoneme.training.lightning_module import PronunciationModule, load_checkpoint
 from grapheme_to_phoneme.training.metrics import References, Score, measure_reliability
 from grapheme_to_phoneme.training.network import Network, NetworkDimensions
 from grapheme_to_phoneme.training.scoring import by_language, score_answers

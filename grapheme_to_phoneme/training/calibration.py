@@ -36,6 +36,9 @@ def fit_member_weights(
             apart, are together a multiple of one of so many parts, at least one. Even weights are
             tried with any number of parts, and are the only ones with fewer than kinds.
         caution: see above; 0 trusts the words.
+
+    Returns:
+        A weight for each member, 1 in sum.
     """
     members = network.dimensions.of_members()
     even = [1.0 / len(members)] * len(members)
@@ -64,7 +67,7 @@ def fit_member_weights(
 
 
 def _weightings(members: Sequence[NetworkDimensions], parts: int) -> Iterator[list[float]]:
-    """List all weights that :func:`fit_member_weights` tries, one for each member."""
+    """Go through the weights in parts that :func:`fit_member_weights` tries, one a member."""
     kinds = list(dict.fromkeys(members))
     for cuts in combinations(range(1, parts), len(kinds) - 1):
         bounds = (0, *cuts, parts)

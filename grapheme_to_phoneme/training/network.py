@@ -785,7 +785,7 @@ class JointDecoder(nn.Module):
         return answer, torch.cat(advanced, dim=-1)
 
     def agree(self, opinions: Iterable[Tensor]) -> Tensor:
-        """Return the weighted mean of the members' opinions: log-probabilities or logits."""
+        """Return the weighted mean of the members' log-probabilities or logits, (…, chunks)."""
         return sum(
             weight * opinion for weight, opinion in zip(self.member_weights, opinions, strict=True)
         )
@@ -862,7 +862,7 @@ class Network(nn.Module):
     def search_encoded(
         self, letters: Tensor, encoding: Tensor, beam_size: int = 1
     ) -> tuple[Tensor, Tensor]:
-        """Do what :meth:`search` does, with what the encoder says of the letters at hand."""
+        """Do what :meth:`search` does, with the encoding of the letters, (letters, batch, d)."""
         batch, length = letters.shape
         gates, hidden = self.decoder.prepare(encoding)
         table = self.decoder.history_table()
