@@ -1,6 +1,7 @@
 """Refuses settings before a training that could not have them, and says why."""
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -68,6 +69,14 @@ LEAST = {
     "trainer.lightning.max_epochs": 1,
 }
 
+#: From where to where settings may be that the export would stumble over when all is trained.
+RANGES = {
+    "export.equalization": (0, 1),
+    "export.member_weight_caution": (0, math.inf),
+    "export.tolerance": (0, math.inf),
+    "export.tolerated_loss": (0, math.inf),
+}
+
 #: The largest seed that Lightning takes.
 LARGEST_SEED = 2**32 - 1
 
@@ -88,6 +97,8 @@ def check_settings(config: DictConfig) -> None:
                     raise UserError(
                         f"{name} takes a whole number of at least {least}, not {value}"
                     )
+            for name, bounds in RANGES.items():
+                _check_number(name, OmegaConf.select(settings, name), *bounds)
             if settings.seed > LARGEST_SEED:
                 raise UserError(f"seed takes at most {LARGEST_SEED}, not {settings.seed}")
             _check_temperatures(list(settings.export.temperature_range))
@@ -99,6 +110,13 @@ def check_settings(config: DictConfig) -> None:
                 build_trainer(settings, steps_per_epoch=1)
             finally:
                 logging.disable(logging.NOTSET)
+
+
+def _check_number(name: str, value: object, lowest: float, highest: float) -> None:
+    """Refuse what is no number, or outside of its bounds."""
+    if type(value) not in (int, float) or not lowest <= value <= highest:
+        bounds = f"at least {lowest}" if highest == math.inf else f"from {lowest} to {highest}"
+        raise UserError(f"{name} takes a number {bounds}, not {value}")
 
 
 def _check_temperatures(bounds: list[object]) -> None:
