@@ -4,9 +4,7 @@ Every command imports what it needs inside itself, so that help and prediction n
 PyTorch.
 """
 
-import errno
 import logging
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,6 +24,7 @@ from grapheme_to_phoneme.terminal import (
     as_overrides,
     check_arguments,
     fail,
+    fail_for_system,
     is_on,
     log_to_file,
     set_up_logging,
@@ -600,10 +599,4 @@ def main() -> None:
     except KeyboardInterrupt:
         fail("interrupted", EXIT_INTERRUPTED)
     except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.ENOSPC):
-            raise
-        # Python flushes once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        # Where the reader is gone, `head` for one, it has what it wants.
-        if error.errno == errno.ENOSPC:
-            fail(f"cannot write standard output: {error.strerror}", UserError.exit_status)
+        fail_for_system(error)

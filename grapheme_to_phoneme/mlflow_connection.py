@@ -52,16 +52,17 @@ def answers(tracking_uri: str, timeout: float) -> bool:
     """Return whether something listens at an HTTP tracking address, within ``timeout`` seconds.
 
     MLflow's own client retries for minutes before it gives up. Addresses that are not HTTP,
-    databases for one, count as answering.
+    databases for one, count as answering; what is no address does not.
     """
-    parts = urlsplit(tracking_uri)
-    if parts.scheme not in DEFAULT_PORTS:
-        return True
-    address = (parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme])
     try:
+        parts = urlsplit(tracking_uri)
+        if parts.scheme not in DEFAULT_PORTS:
+            return True
+        address = (parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme])
         with socket.create_connection(address, timeout=timeout):
             return True
-    except OSError:
+    # A port that is no number, or too large a one, is found out when it is asked for.
+    except (OSError, ValueError):
         return False
 
 

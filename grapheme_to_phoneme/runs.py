@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from grapheme_to_phoneme.configuration import load_overrides
 from grapheme_to_phoneme.constants import CHECKPOINT_DIRECTORY, MODEL_FILENAME
 from grapheme_to_phoneme.errors import UserError
+from grapheme_to_phoneme.lexicon.storage import pull, recorded_md5
 
 LOGGER = logging.getLogger(__name__)
 
@@ -84,11 +85,23 @@ def newest_run(config: DictConfig) -> Path:
 def model_path(config: DictConfig, given: str | None) -> Path:
     """Return the model that is named, or else the newest trained one, and tell of that.
 
+    One that is not here but under DVC, as packages are in another clone, is fetched.
+
+    Args:
+        config: the configuration; ``paths`` and ``storage`` are used.
+        given: a model file or the folder of a package; None for the newest trained model.
+
     Raises:
-        UserError: if there is none in ``paths.runs_dir``.
+        UserError: if there is none in ``paths.runs_dir``, or DVC's remote does not give it.
     """
     if given is not None:
-        return Path(given)
+        path = Path(given)
+        if not path.exists() and recorded_md5(path):
+            LOGGER.info("fetching %s from the DVC remote", path)
+            outcome = pull([path], config.storage)
+            if not outcome.done:
+                raise UserError(f"{path} is not here, and not from DVC: {outcome.reason}")
+        return path
     path = _newest(config, MODEL_FILENAME)
     LOGGER.info("model: %s (the newest)", path)
     return path

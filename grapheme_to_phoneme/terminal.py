@@ -1,5 +1,6 @@
 """What lies between a terminal and the commands: the log, flags as they are typed, refusals."""
 
+import errno
 import inspect
 import logging
 import os
@@ -209,3 +210,21 @@ def fail(message: str, status: int) -> NoReturn:
     """Tell in a line why the command ends, and end it with a status."""
     sys.stderr.write(f"g2p: error: {message}\n")
     raise SystemExit(status)
+
+
+def fail_for_system(error: OSError) -> None:
+    """End a command that the system has refused a file or a device; raise a bug on.
+
+    Args:
+        error: what the command has not expected.
+    """
+    if error.filename is not None:
+        fail(f"cannot use {error.filename}: {error.strerror}", UserError.exit_status)
+    if error.errno not in (errno.EPIPE, errno.ENOSPC):
+        raise error
+    # Python flushes once more at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    # Where the reader is gone, `head` for one, it has what it wants.
+    if error.errno == errno.ENOSPC:
+        # Standard output or a file: only opening one names it.
+        fail(f"cannot write: {error.strerror}", UserError.exit_status)

@@ -27,7 +27,11 @@ from grapheme_to_phoneme.training.plots import (
 )
 from grapheme_to_phoneme.training.preparation import prepare
 from grapheme_to_phoneme.training.scoring import format_table, write_score
-from grapheme_to_phoneme.training.settings import check_settings, refuse_changes
+from grapheme_to_phoneme.training.settings import (
+    check_export_settings,
+    check_settings,
+    refuse_changes,
+)
 from grapheme_to_phoneme.training.teaching import take_lessons
 from grapheme_to_phoneme.training.tracking import TrackingLogger, git_state
 
@@ -94,8 +98,9 @@ def export(config: DictConfig, run_directory: Path, checkpoint: Path | None) -> 
         checkpoint: another checkpoint of the run than its best.
 
     Raises:
-        UserError: as :func:`export_checkpoint` does.
+        UserError: as :func:`check_export_settings` and :func:`export_checkpoint` do.
     """
+    check_export_settings(config)
     best = run_directory / CHECKPOINT_DIRECTORY / f"{BEST_CHECKPOINT}.ckpt"
     references = group_by_spelling(load_data(config).dev)
     target = run_directory / MODEL_FILENAME

@@ -215,9 +215,14 @@ def test_full_standard_output(command: str, tmp_path: Path) -> None:
             [G2P, command], stdout=full, stderr=subprocess.PIPE, cwd=tmp_path
         )
     assert completed.returncode == 2
-    assert completed.stderr.decode() == (
-        "g2p: error: cannot write standard output: No space left on device\n"
-    )
+    assert completed.stderr.decode() == ("g2p: error: cannot write: No space left on device\n")
+
+
+@pytest.mark.parametrize("named", ["taken", "taken/run"])
+def test_folder_of_a_run_that_is_a_file(tmp_path: Path, named: str) -> None:
+    (tmp_path / "taken").touch()
+    completed = run_g2p("train", f"paths.run_dir={named}", "logger=none", cwd=tmp_path)
+    check_refused(completed, "cannot use", "taken")
 
 
 def test_export_from_another_folder_of_runs(tmp_path: Path) -> None:

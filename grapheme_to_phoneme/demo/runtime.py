@@ -125,10 +125,14 @@ def _unpack(archive: Path, sha256: str, target: Path) -> None:
             "remove it, and it is fetched anew"
         )
     target.mkdir()
-    with tarfile.open(archive) as members:
-        for name in RUNTIME_FILES:
-            content = members.extractfile(f"{ARCHIVE_FOLDER}/{name}")
-            if content is None:
-                raise UserError(f"{archive} has no {name}: demo.runtime names another version")
-            with content, (target / name).open("wb") as file:
-                shutil.copyfileobj(content, file)
+    try:
+        with tarfile.open(archive) as members:
+            for name in RUNTIME_FILES:
+                content = members.extractfile(f"{ARCHIVE_FOLDER}/{name}")
+                with content, (target / name).open("wb") as file:
+                    shutil.copyfileobj(content, file)
+    except (EOFError, KeyError, tarfile.TarError) as error:
+        raise UserError(
+            f"{archive} is no archive with {', '.join(RUNTIME_FILES)}: demo.runtime names "
+            "another version"
+        ) from error

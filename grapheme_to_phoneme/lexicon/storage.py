@@ -26,8 +26,8 @@ LOGGER = logging.getLogger(__name__)
 #: Set by DVC for the commands of a pipeline's stages.
 STAGE_VARIABLE = "DVC_STAGE"
 
-#: A file's hash in the .dvc file beside it; a folder's ends in .dir.
-RECORDED_MD5 = re.compile(r"^- md5: ([0-9a-f]{32})$", re.MULTILINE)
+#: A file's or a folder's hash in the .dvc file beside it.
+RECORDED_MD5 = re.compile(r"^- md5: ([0-9a-f]{32}(?:\.dir)?)$", re.MULTILINE)
 
 DVC_LOGGERS = ("dvc", "dvc_data", "dvc_objects")
 
@@ -45,7 +45,7 @@ def pull(paths: Sequence[Path], storage: DictConfig) -> StorageOutcome:
     """Fetch files from the DVC remote, replacing what lies in their place.
 
     Args:
-        paths: files of one repository that DVC tracks.
+        paths: files or folders of one repository that DVC tracks.
         storage: the configuration's ``storage`` group.
 
     Raises:
@@ -58,7 +58,7 @@ def pull(paths: Sequence[Path], storage: DictConfig) -> StorageOutcome:
         repo.pull(targets=targets, force=True)
 
     outcome = _with_repository(paths, storage, fetch)
-    missing = [path for path in paths if not path.is_file()]
+    missing = [path for path in paths if not path.exists()]
     if outcome.done and missing:
         return StorageOutcome(False, f"the remote does not hold {missing[0]}")
     return outcome
@@ -100,9 +100,10 @@ def keep(paths: Sequence[Path], storage: DictConfig, add_new: bool = False) -> S
 
 
 def recorded_md5(path: Path) -> str | None:
-    """Return the MD5 that DVC recorded for a file that is tracked by itself, or None.
+    """Return the MD5 that DVC recorded for a file or folder tracked by itself, or None.
 
-    It stands in the ``.dvc`` file beside it; DVC need not be installed.
+    It stands in the ``.dvc`` file beside it; DVC need not be installed. A folder's ends in
+    ``.dir``.
     """
     try:
         record = path.with_name(f"{path.name}.dvc").read_text(encoding="utf-8")

@@ -2,8 +2,10 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -48,33 +50,77 @@ SETTLED = (
     "trainer.lightning.num_nodes",
 )
 
-#: The least that settings may be which PyTorch and Lightning take and stumble over later.
-LEAST = {
-    "callbacks.resumable_every_n_epochs": 1,
-    "callbacks.weight_averaging.warmup": 1,
-    "distillation.imagined_order": 1,
-    "distillation.imagined_words": 0,
-    "distillation.kept_chunks": 1,
-    "distillation.letters_per_batch": 1,
-    "export.member_weight_parts": 1,
-    "export.temperature_steps": 1,
-    "seed": 0,
-    "trainer.batches.dev_letters_per_batch": 1,
-    "trainer.batches.least_words": 0,
-    "trainer.batches.letters_per_batch": 1,
-    "trainer.batches.workers": 0,
-    "trainer.lightning.accumulate_grad_batches": 1,
-    "trainer.lightning.check_val_every_n_epoch": 1,
-    "trainer.lightning.log_every_n_steps": 0,
-    "trainer.lightning.max_epochs": 1,
-}
 
-#: From where to where settings may be that the export would stumble over when all is trained.
-RANGES = {
-    "export.equalization": (0, 1),
-    "export.member_weight_caution": (0, math.inf),
-    "export.tolerance": (0, math.inf),
-    "export.tolerated_loss": (0, math.inf),
+@dataclass(frozen=True)
+class Kind:
+    """What a setting must be.
+
+    Attributes:
+        description: what it takes, for a message.
+        holds: tells whether a value is that.
+    """
+
+    description: str
+    holds: Callable[[Any], bool]
+
+
+def _whole(least: int) -> Kind:
+    return Kind(
+        f"a whole number of at least {least}",
+        lambda value: type(value) is int and value >= least,
+    )
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+COUNT, COUNT_OR_NONE = _whole(1), _whole(0)
+COUNTS = Kind(
+    "a list of whole numbers of at least 1",
+    lambda value: type(value) is list and value != [] and all(map(COUNT.holds, value)),
+)
+POSITIVE = Kind("a number of at least 0", lambda value: _is_number(value) and value >= 0)
+SHARE = Kind("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1)
+RANGE = Kind(
+    "two numbers above 0, lower first",
+    lambda value: type(value) is list
+    and len(value) == 2
+    and all(map(_is_number, value))
+    and 0 < value[0] <= value[1],
+)
+
+#: Settings that are taken as they are, and stumbled over when much has been done.
+KINDS = {
+    "callbacks.resumable_every_n_epochs": COUNT,
+    "callbacks.weight_averaging.warmup": COUNT,
+    "distillation.imagined_order": COUNT,
+    "distillation.imagined_words": COUNT_OR_NONE,
+    "distillation.kept_chunks": COUNT,
+    "distillation.letters_per_batch": COUNT,
+    "export.calibration_words": COUNT,
+    "export.core_beam_size": COUNT,
+    "export.equalization": SHARE,
+    "export.latency_words": COUNT,
+    "export.member_weight_caution": POSITIVE,
+    "export.member_weight_parts": COUNT,
+    "export.parity_batch_sizes": COUNTS,
+    "export.parity_beam_sizes": COUNTS,
+    "export.parity_words": COUNT,
+    "export.temperature_range": RANGE,
+    "export.temperature_steps": COUNT,
+    "export.temperature_words": COUNT,
+    "export.tolerance": POSITIVE,
+    "export.tolerated_loss": POSITIVE,
+    "seed": COUNT_OR_NONE,
+    "trainer.batches.dev_letters_per_batch": COUNT,
+    "trainer.batches.least_words": COUNT_OR_NONE,
+    "trainer.batches.letters_per_batch": COUNT,
+    "trainer.batches.workers": COUNT_OR_NONE,
+    "trainer.lightning.accumulate_grad_batches": COUNT,
+    "trainer.lightning.check_val_every_n_epoch": COUNT,
+    "trainer.lightning.log_every_n_steps": COUNT_OR_NONE,
+    "trainer.lightning.max_epochs": COUNT,
 }
 
 #: The largest seed that Lightning takes.
@@ -91,17 +137,9 @@ def check_settings(config: DictConfig) -> None:
     with explained():
         teachers = [item for item in teachers_of(config).values() if isinstance(item, DictConfig)]
         for settings in (config, *teachers):
-            for name, least in LEAST.items():
-                value = OmegaConf.select(settings, name)
-                if type(value) is not int or value < least:
-                    raise UserError(
-                        f"{name} takes a whole number of at least {least}, not {value}"
-                    )
-            for name, bounds in RANGES.items():
-                _check_number(name, OmegaConf.select(settings, name), *bounds)
+            _check_kinds(settings)
             if settings.seed > LARGEST_SEED:
                 raise UserError(f"seed takes at most {LARGEST_SEED}, not {settings.seed}")
-            _check_temperatures(list(settings.export.temperature_range))
             build_dimensions(settings, letters=1, chunks=1)
             build_optimizer_settings(settings)
             try:
@@ -112,20 +150,25 @@ def check_settings(config: DictConfig) -> None:
                 logging.disable(logging.NOTSET)
 
 
-def _check_number(name: str, value: object, lowest: float, highest: float) -> None:
-    """Refuse what is no number, or outside of its bounds."""
-    if type(value) not in (int, float) or not lowest <= value <= highest:
-        bounds = f"at least {lowest}" if highest == math.inf else f"from {lowest} to {highest}"
-        raise UserError(f"{name} takes a number {bounds}, not {value}")
+def check_export_settings(config: DictConfig) -> None:
+    """Refuse settings that no export can have, before it reads anything.
+
+    Raises:
+        UserError: naming the first.
+    """
+    with explained():
+        _check_kinds(config, "export.")
 
 
-def _check_temperatures(bounds: list[object]) -> None:
-    """Refuse now what the export would stumble over when all is trained."""
-    are_numbers = all(type(bound) in (int, float) for bound in bounds)
-    if len(bounds) != 2 or not are_numbers or not 0 < bounds[0] <= bounds[1]:
-        raise UserError(
-            f"export.temperature_range takes two numbers above 0, lower first, not {bounds}"
-        )
+def _check_kinds(config: DictConfig, group: str = "") -> None:
+    """Refuse values of other kinds than :data:`KINDS` has, in all groups or in one."""
+    for name, kind in KINDS.items():
+        if name.startswith(group):
+            value = OmegaConf.select(config, name)
+            if OmegaConf.is_config(value):
+                value = OmegaConf.to_container(value)
+            if not kind.holds(value):
+                raise UserError(f"{name} takes {kind.description}, not {value}")
 
 
 def refuse_changes(overrides: Sequence[str], run_directory: Path) -> None:

@@ -1,9 +1,11 @@
 """``g2p demo``: what it serves, what it refuses, and how it ends."""
 
+import hashlib
 import shutil
 import signal
 import socket
 import subprocess
+import tarfile
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -204,6 +206,22 @@ def test_archive_given_by_hand_is_checked(tiny_run: TinyRun, tmp_path: Path) -> 
     [line] = completed.stderr.decode().splitlines()
     assert line.startswith(f"g2p: error: {archive} has the SHA-256 ")
     assert sorted(path.name for path in tmp_path.iterdir()) == [archive.name]
+
+
+def test_archive_without_the_runtime_is_told(tiny_run: TinyRun, tmp_path: Path) -> None:
+    archive = tmp_path / "onnxruntime-web-0.0.1.tgz"
+    with tarfile.open(archive, "w:gz") as members:
+        members.add(Path(__file__), "package/dist/another.mjs")
+    overrides = (
+        f"demo.runtime.directory={tmp_path}",
+        "demo.runtime.version=0.0.1",
+        f"demo.runtime.sha256={hashlib.sha256(archive.read_bytes()).hexdigest()}",
+    )
+    completed = run_g2p("demo", "--model", tiny_run.model, *overrides)
+    assert completed.returncode == 2
+    [line] = completed.stderr.decode().splitlines()
+    assert line.startswith(f"g2p: error: {archive} is no archive with ort.wasm")
+    assert [path.name for path in tmp_path.iterdir()] == [archive.name]
 
 
 def test_unwritable_folder_is_told(tiny_run: TinyRun, tmp_path: Path) -> None:

@@ -262,3 +262,16 @@ def test_package_goes_under_dvc(tiny_run: TinyRun, tmp_path: Path) -> None:
     with Repo(str(tmp_path)) as repo:
         repo.pull(targets=[str(target.with_name("one.dvc"))])
     assert model_file(target) == target / "int8.onnx"
+    # Another clone has the .dvc file alone.
+    shutil.rmtree(target)
+    shutil.rmtree(tmp_path / ".dvc" / "cache")
+    asked = run_g2p("infer", "--model", str(target), "stone")
+    assert asked.returncode == 0, asked.stderr.decode()
+    assert asked.stdout.startswith(b"stone\t")
+    shutil.rmtree(target)
+    asked = run_g2p("infer", "--model", str(target), "--overrides", "storage.pull=false", "stone")
+    assert asked.returncode == 2
+    assert asked.stderr.decode().splitlines()[-1] == (
+        f"g2p: error: {target} is not here, and not from DVC: "
+        "fetching is switched off by storage.pull"
+    )

@@ -302,7 +302,7 @@ def test_container_is_started_as_the_wheel(settings: DictConfig) -> None:
         option.replace("${G2P_MODEL:-g2p}", "g2p")
         .replace("${G2P_RUNNER:-graph}", "graph")
         .replace("${G2P_STOP_TIMEOUT_S:-30}", "30")
-        .replace("${G2P_SECRET:-nobody}", "secret")
+        .replace("${G2P_SECRET:?}", "secret")
         for option in service["command"]
     }
     assert flags <= said
@@ -319,8 +319,10 @@ def test_container_gets_the_settings(settings: DictConfig) -> None:
     command = docker_command(settings, ["g2p_graph", "g2p"], "secret", 1234)
     text = COMPOSE_FILE.read_text(encoding="utf-8")
     given = {name for name in command.environment if name.startswith("G2P_")}
-    assert all("${" + name + ":-" in text for name in given)
-    assert all(name in given for name in {part.split(":-")[0] for part in text.split("${")[1:]})
+    assert all("${" + name + ":" in text for name in given)
+    assert all(name in given for name in {part.split(":")[0] for part in text.split("${")[1:]})
+    # A word that everybody could read here would open what is closed.
+    assert "G2P_SECRET:-" not in text
     assert command.environment["G2P_HTTP_PORT"] == "1234"
     assert command.environment["G2P_RUNNER"] == "graph"
     assert compose_files(command) == [COMPOSE_FILE]

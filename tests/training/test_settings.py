@@ -7,8 +7,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from grapheme_to_phoneme.configuration import compose_config, save_config
 from grapheme_to_phoneme.errors import MissingDependencyError, UserError
-from grapheme_to_phoneme.training.settings import check_settings
-from grapheme_to_phoneme.workflows import train
+from grapheme_to_phoneme.training.settings import check_export_settings, check_settings
+from grapheme_to_phoneme.workflows import export, train
 
 #: The lexicon is not there, so that nothing is trained where nothing is refused before.
 BEGUN_WITH = ("data=lexicon", "data.train_path=no_lexicon.tsv", "logger=none")
@@ -38,10 +38,13 @@ def config() -> DictConfig:
         ("export.temperature_range", [1.0, "a"], "temperature_range takes two numbers above 0"),
         ("export.temperature_range", [1.0], "temperature_range takes two numbers above 0"),
         ("export.temperature_steps", 0, "temperature_steps takes a whole number of at least 1"),
-        ("export.member_weight_caution", -1.0, "caution takes a number at least 0, not -1.0"),
-        ("export.tolerated_loss", "no", "tolerated_loss takes a number at least 0, not no"),
+        ("export.member_weight_caution", -1.0, "caution takes a number of at least 0, not -1.0"),
+        ("export.tolerated_loss", "no", "tolerated_loss takes a number of at least 0, not no"),
         ("export.equalization", 1.5, "equalization takes a number from 0 to 1, not 1.5"),
-        ("export.tolerance", float("nan"), "tolerance takes a number at least 0, not nan"),
+        ("export.tolerance", float("nan"), "tolerance takes a number of at least 0, not nan"),
+        ("export.latency_words", 0, "latency_words takes a whole number of at least 1, not 0"),
+        ("export.parity_batch_sizes", [], "parity_batch_sizes takes a list of whole numbers"),
+        ("export.parity_beam_sizes", [1, 0], "takes a list of whole numbers of at least 1"),
         ("optimizer.betas", [0.9], "betas are two numbers"),
         ("optimizer.most_warmup", 1.5, "most_warmup is from 0 to 1, not 1.5"),
         ("optimizer.learning_rate", -1.0, "learning_rate is above 0, not -1.0"),
@@ -72,6 +75,14 @@ def test_settings_that_no_training_can_have(
     with pytest.raises(UserError, match=told) as refusal:
         check_settings(changed)
     assert "\n" not in str(refusal.value)
+
+
+def test_export_refuses_what_it_cannot_have(tmp_path: Path) -> None:
+    config = compose_config(["export.temperature_range=[0,2]"])
+    with pytest.raises(UserError, match="temperature_range takes two numbers above 0"):
+        export(config, tmp_path, None)
+    # What the training had is not the export's to judge.
+    check_export_settings(compose_config(["trainer.lightning.max_epochs=0"]))
 
 
 def test_setting_that_is_taken_away(config: DictConfig) -> None:

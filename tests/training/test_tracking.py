@@ -116,6 +116,11 @@ def test_probe() -> None:
     assert answers("sqlite:///some.db", 1.0)
 
 
+@pytest.mark.parametrize("port", ["99999", "none"])
+def test_probe_of_what_is_no_address(port: str) -> None:
+    assert not answers(f"http://127.0.0.1:{port}", 1.0)
+
+
 def test_run_without_a_server_is_whole_in_the_local_store(tiny_run: TinyRun) -> None:
     store = f"sqlite:///{tiny_run.folder / 'mlflow.db'}"
     run = check_record(store, tiny_run.directory)
