@@ -81,7 +81,12 @@ COUNTS = Kind(
     lambda value: type(value) is list and value != [] and all(map(COUNT.holds, value)),
 )
 POSITIVE = Kind("a number of at least 0", lambda value: _is_number(value) and value >= 0)
-SHARE = Kind("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1)
+SHARES = Kind(
+    "a list of numbers from 0 to 1",
+    lambda value: type(value) is list
+    and value != []
+    and all(_is_number(item) and 0 <= item <= 1 for item in value),
+)
 RANGE = Kind(
     "two numbers above 0, lower first",
     lambda value: type(value) is list
@@ -100,7 +105,7 @@ KINDS = {
     "distillation.letters_per_batch": COUNT,
     "export.calibration_words": COUNT,
     "export.core_beam_size": COUNT,
-    "export.equalization": SHARE,
+    "export.equalization": SHARES,
     "export.latency_words": COUNT,
     "export.member_weight_caution": POSITIVE,
     "export.member_weight_parts": COUNT,

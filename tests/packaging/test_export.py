@@ -218,11 +218,17 @@ def test_int8_multiplies_integers(tiny_run: TinyRun) -> None:
                 assert made_by[node.input[0]] == "QuantizeLinear"
 
 
-def test_variant_that_loses_too_much_is_not_offered(tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_variant_that_loses_too_much_is_not_offered(
+    tiny_run: TinyRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     target = tmp_path / "model.onnx"
-    config = compose_config(["export.parity_words=30", "export.tolerated_loss=-100"])
+    config = compose_config(
+        ["export.parity_words=30", "export.tolerated_loss=-100", "export.equalization=[0.8,0.6]"]
+    )
     references = group_by_spelling(tiny_run.lexicon.dev[:50])
-    export_checkpoint(tiny_run.checkpoint, target, references, config)
+    with caplog.at_level("INFO"):
+        export_checkpoint(tiny_run.checkpoint, target, references, config)
+    assert sum("with export.equalization 0.8: trying 0.6" in line for line in caplog.messages) == 1
     assert Pronouncer(target).metadata.precision == "float32"
     assert [path.name for path in (tmp_path / "variants").iterdir()] == ["float32.onnx"]
 

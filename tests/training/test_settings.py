@@ -40,7 +40,7 @@ def config() -> DictConfig:
         ("export.temperature_steps", 0, "temperature_steps takes a whole number of at least 1"),
         ("export.member_weight_caution", -1.0, "caution takes a number of at least 0, not -1.0"),
         ("export.tolerated_loss", "no", "tolerated_loss takes a number of at least 0, not no"),
-        ("export.equalization", 1.5, "equalization takes a number from 0 to 1, not 1.5"),
+        ("export.equalization", [0.8, 1.5], "equalization takes a list of numbers from 0 to 1"),
         ("export.tolerance", float("nan"), "tolerance takes a number of at least 0, not nan"),
         ("export.latency_words", 0, "latency_words takes a whole number of at least 1, not 0"),
         ("export.parity_batch_sizes", [], "parity_batch_sizes takes a list of whole numbers"),
