@@ -212,15 +212,7 @@ class BasePronouncer(ABC):
         """
         if isinstance(words, str):
             raise UserError("pronounce takes a list of words, not one string: write [word]")
-        if beam_size is None:
-            beam_size = 1 if n_best == 1 else HYPOTHESES_PER_ANSWER * n_best
-        if n_best < 1 or beam_size < n_best:
-            raise UserError("n_best must be at least 1, and beam_size at least n_best")
-        if beam_size > MOST_HYPOTHESES:
-            raise UserError(
-                f"beam_size, which is {HYPOTHESES_PER_ANSWER} times n_best where it is not given, "
-                f"must be at most {MOST_HYPOTHESES}, not {beam_size}"
-            )
+        beam_size = _choose_beam_size(n_best, beam_size)
         if source not in (None, SOURCE_LEXICON, SOURCE_MODEL):
             raise UserError(f"the source must be {SOURCE_LEXICON} or {SOURCE_MODEL}")
         words = list(words)
@@ -374,6 +366,20 @@ def equally_likely(pronunciations: Sequence[tuple[str, ...]]) -> tuple[Alternati
     """Return a lexicon's pronunciations of a word: nothing tells which of them is likelier."""
     probability = round_probability(1.0 / len(pronunciations))
     return tuple(Alternative(phones, probability) for phones in pronunciations)
+
+
+def _choose_beam_size(n_best: int, beam_size: int | None) -> int:
+    """Return how many hypotheses to keep for so many answers, if there is room for them."""
+    if beam_size is None:
+        beam_size = 1 if n_best == 1 else HYPOTHESES_PER_ANSWER * n_best
+    if n_best < 1 or beam_size < n_best:
+        raise UserError("n_best must be at least 1, and beam_size at least n_best")
+    if beam_size > MOST_HYPOTHESES:
+        raise UserError(
+            f"beam_size, which is {HYPOTHESES_PER_ANSWER} times n_best where it is not given, "
+            f"must be at most {MOST_HYPOTHESES}, not {beam_size}"
+        )
+    return beam_size
 
 
 def _answer(

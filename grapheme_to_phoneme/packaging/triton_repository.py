@@ -241,12 +241,7 @@ def export_repository(
     if backend == "tensorrt":
         engine = _read_engine(plan, pronouncer.metadata, file)
         file, properties = plan, engine.properties
-        # The number of its hypotheses is fixed.
-        limits = replace(
-            limits,
-            most_n_best=min(limits.most_n_best, engine.beam_size),
-            most_beam_size=min(limits.most_beam_size, engine.beam_size),
-        )
+        limits = _within(limits, engine)
     path = Path(settings.repository)
     runner = f"{settings.name}_{RUNNERS[backend]}" if backend in RUNNERS else ""
     # What runs the network first: the model beside it asks it.
@@ -254,17 +249,12 @@ def export_repository(
     folders = [path / name for name in reversed(models)]
     scratch = path.with_name(path.name + ".partial")
     shutil.rmtree(scratch, ignore_errors=True)
-    version, is_new = _next_version(folders), True
     contents = [_model_contents(scratch / settings.name, model, backend)]
     if runner:
         contents.append(_runner_contents(scratch / runner, file, RUNNER_FILES[backend]))
     if engine is not None:
         engine.write(contents[-1] / RUNNER_FILES[backend])
-    if version > 1 and all(
-        _digests(new) == _digests(folder / str(version - 1))
-        for new, folder in zip(contents, folders, strict=True)
-    ):
-        version, is_new = version - 1, False
+    version, is_new = _choose_version(folders, contents)
     search = protocol.Search(
         settings.threads,
         settings.letters_per_batch,
@@ -285,15 +275,19 @@ def export_repository(
         if is_new:
             new.replace(folder / str(version))
         _write(folder / CONFIG_NAME, text.encode())
-    if engine is None:
-        for name, word in words.items():
-            _write(folders[-1] / WARM_UP_FOLDER / name, _serialize(word))
-    if backend == "onnxruntime":
-        _write(folders[-1] / WARM_UP_FOLDER / "beam_size", (1).to_bytes(8, "little"))
+    _write_warm_ups(folders[-1] / WARM_UP_FOLDER, {} if engine else words, backend)
     shutil.rmtree(scratch)
     what = "added" if is_new else "it has this model already,"
     LOGGER.info("%s: %s version %d of %s", path, what, version, settings.name)
     return Repository(path, models, version, is_new)
+
+
+def _write_warm_ups(folder: Path, words: Mapping[str, str], backend: str) -> None:
+    """Write what the configuration lets Triton ask before it says that a model is ready."""
+    for name, word in words.items():
+        _write(folder / name, _serialize(word))
+    if backend == "onnxruntime":
+        _write(folder / "beam_size", (1).to_bytes(8, "little"))
 
 
 def warm_up_words(metadata: ModelMetadata) -> dict[str, str]:
@@ -307,9 +301,23 @@ def _versions(folder: Path) -> list[int]:
     return [int(path.name) for path in folder.glob("*") if path.is_dir() and path.name.isdecimal()]
 
 
-def _next_version(folders: Sequence[Path]) -> int:
-    taken = [version for folder in folders for version in _versions(folder)]
-    return max(taken, default=0) + 1
+def _within(limits: protocol.Limits, engine: EngineDescription) -> protocol.Limits:
+    """Return limits that an engine can keep, the number of whose hypotheses is fixed."""
+    return replace(
+        limits,
+        most_n_best=min(limits.most_n_best, engine.beam_size),
+        most_beam_size=min(limits.most_beam_size, engine.beam_size),
+    )
+
+
+def _choose_version(folders: Sequence[Path], contents: Sequence[Path]) -> tuple[int, bool]:
+    """Return the version of new contents, and whether it is new: the last one may hold them."""
+    last = max((version for folder in folders for version in _versions(folder)), default=0)
+    is_there = last > 0 and all(
+        _digests(new) == _digests(folder / str(last))
+        for new, folder in zip(contents, folders, strict=True)
+    )
+    return (last, False) if is_there else (last + 1, True)
 
 
 def _model_contents(scratch: Path, model: Path, backend: str) -> Path:

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.mlflow_connection import prepare_client
 from grapheme_to_phoneme.packaging.mlflow_model import save_model
 from grapheme_to_phoneme.packaging.model_address import fetched, is_model_address, packaged_model
+from grapheme_to_phoneme.serving.ports import check_port
 
 LOGGER = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def serve(config: DictConfig, model: str | Path) -> None:
     """
     settings = config.serve
     prepare_client(config.logger)
-    _check_port(settings.host, settings.port)
+    check_port(settings.host, settings.port, "port")
     with _in_mlflow_form(config, model) as folder, _stop_requests() as stopping:
         process = _start(settings, folder)
         try:
@@ -167,21 +167,6 @@ def _signal_group(process: subprocess.Popen, number: signal.Signals) -> None:
     except (ProcessLookupError, PermissionError):
         # All are gone; macOS says the second.
         return
-
-
-def _check_port(host: str, port: int) -> None:
-    """Refuse a port that another program has; the server would say so ten seconds later."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise UserError(
-                f"cannot listen at {host}, port {port}: {reason}; "
-                "choose with serve.host=ADDRESS serve.port=NUMBER"
-            ) from error
 
 
 def _address(settings: DictConfig) -> str:

@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -210,7 +210,7 @@ class GrpcTransport(Transport):
             rows[name] = values if name == protocol.PROBABILITY else _decode(values)
         return rows
 
-    def _ask(self, method, *arguments, **named):
+    def _ask(self, method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         from tritonclient.utils import InferenceServerException
 
         try:
@@ -347,7 +347,7 @@ class RemotePronouncer(BasePronouncer):
             for spelling, choices in zip(batch, found, strict=True)
         }
 
-    def _ask_again(self, ask, pauses: Sequence[float]):
+    def _ask_again(self, ask: Callable[[], Any], pauses: Sequence[float]) -> Any:
         """Ask, and ask again after each pause while the server cannot answer."""
         for pause in pauses:
             try:

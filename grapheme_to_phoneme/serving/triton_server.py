@@ -5,7 +5,6 @@ import http.client
 import os
 import secrets
 import signal
-import socket
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
@@ -18,6 +17,7 @@ from omegaconf import DictConfig
 
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.serving.http_guard import GuardSettings, HttpGuard
+from grapheme_to_phoneme.serving.ports import check_port, unused_port
 from grapheme_to_phoneme.serving.server_log import ServerLog
 from grapheme_to_phoneme.serving.triton_engine import Command, docker_command, server_options
 from grapheme_to_phoneme.serving.triton_wheel import prepare_wheel_server
@@ -32,9 +32,6 @@ BROKEN_STOP_S = 2.0
 
 #: Beyond what requests in flight may take: that the server needs to end itself.
 STOP_MARGIN_S = 10.0
-
-#: The system would take the last 16 bits of a larger one, which are another port.
-LARGEST_PORT = 2**16 - 1
 
 #: Lines of the log to look for a reason in.
 LAST_LINES = 200
@@ -57,8 +54,8 @@ def serve(settings: DictConfig, models: Sequence[str], engine: str) -> None:
         UserError: if a port is taken, or the server does not start or keeps dying.
     """
     for name in ("http_port", "grpc_port", "metrics_port"):
-        _check_port(settings.host, settings[name], name)
-    http_port = _unused_port()
+        check_port(settings.host, settings[name], name)
+    http_port = unused_port()
     if engine == "docker":
         command = docker_command(settings, models, secrets.token_hex(), http_port)
     else:
@@ -68,6 +65,16 @@ def serve(settings: DictConfig, models: Sequence[str], engine: str) -> None:
 
 
 class _Supervisor:
+    """Starts Triton behind the HTTP guard, starts it again where it dies, and ends both.
+
+    Args:
+        settings: the configuration ``serve``.
+        models: the models to load.
+        command: what starts Triton.
+        http_port: where Triton listens for the guard, on loopback.
+        log: takes Triton's lines and the supervisor's.
+    """
+
     def __init__(
         self,
         settings: DictConfig,
@@ -86,7 +93,11 @@ class _Supervisor:
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
-        """Run the server, again where it dies, until a signal comes."""
+        """Run the server, again where it dies, until a signal comes.
+
+        Raises:
+            UserError: if it does not start, keeps dying, or the guard cannot listen.
+        """
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self._stop.set)
@@ -96,7 +107,7 @@ class _Supervisor:
         process = await self._start()
         try:
             await self._until_ready(process)
-            await guard.start(settings.host, settings.http_port)
+            await self._listen(guard)
             while not self._stop.is_set():
                 self._log.write(
                     "INFO",
@@ -114,15 +125,18 @@ class _Supervisor:
                     process = await self._start()
                     await self._until_ready(process)
             self._log.write("INFO", "g2p", "stopping: requests in flight are answered first")
-        except OSError as error:
-            raise UserError(
-                f"cannot listen on {settings.host}:{settings.http_port}: {error.strerror}"
-            ) from error
         finally:
             if guard.is_listening:
                 await guard.stop(settings.stop_timeout_s)
             await self._end(process, settings.stop_timeout_s + STOP_MARGIN_S)
         self._log.write("INFO", "g2p", "stopped")
+
+    async def _listen(self, guard: HttpGuard) -> None:
+        host, port = self._settings.host, self._settings.http_port
+        try:
+            await guard.start(host, port)
+        except OSError as error:
+            raise UserError(f"cannot listen on {host}, port {port}: {error.strerror}") from error
 
     async def _start(self) -> Process:
         self._starts.append(time.monotonic())
@@ -258,24 +272,3 @@ def _dead_children(pid: int) -> set[int]:
             if int(parent) == pid and state == "Z":
                 dead.add(int(path.parent.name))
     return dead
-
-
-def _check_port(host: str, port: int, name: str) -> None:
-    if not 1 <= port <= LARGEST_PORT:
-        raise UserError(f"serve.{name} must be 1 to {LARGEST_PORT}, not {port}")
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        raise UserError(
-            f"cannot listen on {host}:{port}: {error.strerror}; "
-            f"choose another port with serve.{name}=PORT"
-        ) from error
-
-
-def _unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -84,7 +84,11 @@ def fit(
         start: whose weights the network starts from.
         begin: called when all is checked, right before the training.
 
+    Returns:
+        The trainer when it has ended, with its loggers, what it learnt from and its best weights.
+
     Raises:
+        MissingDependencyError: if the hardware that is asked for is not here.
         UserError: if the data or the configuration does not allow a training.
         KeyboardInterrupt: if Ctrl-C or SIGTERM ended it.
     """
@@ -159,7 +163,11 @@ def best_of(run: str, setting: str) -> Path:
 def check_same_lexicon(
     checkpoint: Path, data: LexiconData, alphabets: Alphabets
 ) -> PronunciationModule:
-    """Return what the checkpoint holds, if it was trained on this lexicon."""
+    """Return what the checkpoint holds, if it was trained on this lexicon.
+
+    Raises:
+        UserError: if it was trained on another, or the checkpoint cannot be read.
+    """
     module = load_checkpoint(checkpoint)
     if module.facts["split_sha256"] != data.hashes or module.alphabets != alphabets:
         raise UserError(
@@ -255,7 +263,11 @@ def build_module(
 
 
 def build_dimensions(config: DictConfig, letters: int, chunks: int) -> NetworkDimensions:
-    """Return the dimensions of the group ``model``, for so many ids of letters and chunks."""
+    """Return the dimensions of the group ``model``, for so many ids of letters and chunks.
+
+    Raises:
+        UserError: if no network can have them.
+    """
     values = OmegaConf.to_container(config.model, resolve=True)
     try:
         return NetworkDimensions.from_dict({**values, "letters": letters, "chunks": chunks})
@@ -264,7 +276,11 @@ def build_dimensions(config: DictConfig, letters: int, chunks: int) -> NetworkDi
 
 
 def build_optimizer_settings(config: DictConfig) -> OptimizerSettings:
-    """Return the settings of the group ``optimizer``."""
+    """Return the settings of the group ``optimizer``.
+
+    Raises:
+        UserError: if no training can have them.
+    """
     try:
         return OptimizerSettings(**OmegaConf.to_container(config.optimizer, resolve=True))
     except (TypeError, ValueError) as error:
@@ -278,6 +294,19 @@ def build_trainer(
     loggers: Sequence[Logger] = (),
     run_directory: Path | None = None,
 ) -> pl.Trainer:
+    """Return Lightning's trainer of the group ``trainer``.
+
+    Args:
+        config: the whole configuration.
+        steps_per_epoch: batches of an epoch.
+        callbacks: what watches the training.
+        loggers: where its figures go.
+        run_directory: where what Lightning writes by itself goes.
+
+    Raises:
+        MissingDependencyError: if the hardware or the plugin that is asked for is not here.
+        UserError: if Lightning does not take the settings.
+    """
     settings = OmegaConf.to_container(config.trainer.lightning, resolve=True)
     # A small lexicon's training would be over before anything is due to be logged.
     settings["log_every_n_steps"] = min(settings["log_every_n_steps"], steps_per_epoch)

@@ -575,7 +575,7 @@ def test_serving_needs_no_torch(tiny_run: TinyRun) -> None:
         (("serve", "apache"), 2, "say which server to run: g2p serve mlflow"),
         (("serve", "mlflow", "--model", "nothing.onnx"), 2, "there is no model file nothing"),
         (("serve", "mlflow", "serve.port=many"), 2, "serve.port takes a whole number"),
-        (("serve", "mlflow", "--model", "{model}", "serve.port=99999"), 2, "cannot listen"),
+        (("serve", "mlflow", "--model", "{model}", "serve.port=99999"), 2, "must be 1 to"),
     ],
 )
 def test_mistakes_are_told_in_a_line(
@@ -774,7 +774,7 @@ def test_stop_answers_what_is_in_flight(
     expected = expected_rows(pronouncer.pronounce(words, **options), with_alignment=False)
     with serve(tmp_path, tiny_run.model, "serve.concurrent_requests=3") as running:
         taken = run_g2p("serve", "mlflow", "--model", tiny_run.model, f"serve.port={running.port}")
-        assert taken.returncode == 2 and b"cannot listen at 127.0.0.1" in taken.stderr
+        assert taken.returncode == 2 and b"cannot listen on 127.0.0.1" in taken.stderr
         children = descendants(running.process.pid)
         assert children
 
