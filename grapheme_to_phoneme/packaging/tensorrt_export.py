@@ -186,10 +186,20 @@ def choose_profile(words: Sequence[str], alphabets: CoreAlphabets, config: DictC
         words: the sample.
         alphabets: the model's.
         config: the group ``tensorrt`` is used.
+
+    Raises:
+        UserError: if ``batch_sizes`` are no three numbers of words, fewest first.
     """
     settings = config.tensorrt
     lengths = np.count_nonzero(alphabets.encode(words), axis=1)
-    fewest, typical, most = settings.batch_sizes
+    sizes = list(settings.batch_sizes)
+    are_counts = len(sizes) == 3 and all(type(size) is int and size >= 1 for size in sizes)
+    if not are_counts or sizes != sorted(sizes):
+        raise UserError(
+            "tensorrt.batch_sizes takes three whole numbers of at least 1, fewest first, "
+            f"not {sizes}"
+        )
+    fewest, typical, most = sizes
     quantile = np.quantile(lengths, settings.typical_length_quantile, method="higher")
     longest = max(settings.longest_word, int(lengths.max()))
     return Profile((fewest, 1), (typical, max(1, int(quantile))), (most, longest))

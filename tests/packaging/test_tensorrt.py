@@ -164,6 +164,16 @@ def test_profile_follows_the_lengths(alphabets: CoreAlphabets, config: DictConfi
     assert choose_profile(["a" * 100], alphabets, config) == Profile((1, 1), (64, 100), (512, 100))
 
 
+@pytest.mark.parametrize("sizes", [[1, 64], [0, 64, 512], [64, 1, 512], [1, "many", 512]])
+def test_profile_of_other_batches(
+    alphabets: CoreAlphabets, config: DictConfig, sizes: list[object]
+) -> None:
+    changed = config.copy()
+    changed.tensorrt.batch_sizes = sizes
+    with pytest.raises(UserError, match="batch_sizes takes three whole numbers of at least 1"):
+        choose_profile(["stone"], alphabets, changed)
+
+
 def test_profile_covers_the_longest_word_of_the_data(
     alphabets: CoreAlphabets, config: DictConfig, cmudict_path: Path, dev_words: list[str]
 ) -> None:
