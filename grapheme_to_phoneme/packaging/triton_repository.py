@@ -275,7 +275,7 @@ def export_repository(
         if is_new:
             new.replace(folder / str(version))
         _write(folder / CONFIG_NAME, text.encode())
-    _write_warm_ups(folders[-1] / WARM_UP_FOLDER, {} if engine else words, backend)
+    _write_warm_ups(folders[-1] / WARM_UP_FOLDER, words if engine is None else {}, backend)
     shutil.rmtree(scratch)
     what = "added" if is_new else "it has this model already,"
     LOGGER.info("%s: %s version %d of %s", path, what, version, settings.name)
