@@ -125,7 +125,7 @@ def export_checkpoint(
         check_parity(module.network, module.alphabets, exact.path, spellings, config.export)
         quantized = quantize(parts, network, batches)
         small = _write_variant(INT8, quantized, module, Path(unchecked), references, config)
-        small = _improve(small, exact, module, batches, references, config)
+        small = _round_anew(small, exact, module, batches, references, config)
         standard = in_standard_operators(parts)
         halved = halve(standard)
         half = _write_variant(FLOAT16, halved, module, Path(unchecked), references, config)
@@ -297,7 +297,7 @@ def _write_variant(
     return Variant(name, path, megabytes, score, scored, len(references) / seconds, latency)
 
 
-def _improve(
+def _round_anew(
     small: Variant,
     exact: Variant,
     module: PronunciationModule,
@@ -305,9 +305,10 @@ def _improve(
     references: References,
     config: DictConfig,
 ) -> Variant:
-    """Round anew, with activations evened out otherwise, while the 8-bit variant loses too much.
+    """Return the 8-bit variant, rounded otherwise for as long as it loses too much.
 
-    Rounding changes the answers to few words, and to others with another strength.
+    Rounding changes the answers to a few words; with activations evened out by another
+    strength, those to other words.
     """
     for before, strength in pairwise(config.export.equalization):
         if small.score.loses_at_most(config.export.tolerated_loss, exact.score):

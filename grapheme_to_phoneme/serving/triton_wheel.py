@@ -9,7 +9,6 @@ import ctypes
 import fcntl
 import json
 import logging
-import os
 import platform
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from os import defpath, environ, pathsep
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -83,12 +83,12 @@ def prepare_wheel_server(settings: DictConfig) -> WheelServer:
         if not _is_made(folder, packages, python_version):
             _make(folder, python, packages, python_version)
         backends = _link_backend(folder, python_version)
-    variables = {name: text for name, text in os.environ.items() if name not in PYTHON_VARIABLES}
+    variables = {name: text for name, text in environ.items() if name not in PYTHON_VARIABLES}
     # The first python3 on the path is what the server's Python processes take their packages from.
-    variables["PATH"] = f"{folder / 'bin'}{os.pathsep}{variables.get('PATH', os.defpath)}"
+    variables["PATH"] = f"{folder / 'bin'}{pathsep}{variables.get('PATH', defpath)}"
     if library is not None:
         known = variables.get("LD_LIBRARY_PATH")
-        variables["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, (str(library), known)))
+        variables["LD_LIBRARY_PATH"] = pathsep.join(filter(None, (str(library), known)))
     binary = _server_files(folder, python_version) / "bin" / "tritonserver"
     return WheelServer(binary, backends, variables)
 
