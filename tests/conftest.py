@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from grapheme_to_phoneme.lexicon.files import sha256_of
 from grapheme_to_phoneme.lexicon.reading import read_lexicon
 from grapheme_to_phoneme.lexicon.splitting import open_split
 from grapheme_to_phoneme.lexicon.writing import write_tsv
+from grapheme_to_phoneme.serving.ports import unused_port
 from grapheme_to_phoneme.training.lightning_module import PronunciationModule, load_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -104,13 +104,6 @@ def run_g2p(
         capture_output=True,
         timeout=timeout,
     )
-
-
-def unused_port() -> int:
-    """Return a port on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @dataclass(frozen=True)

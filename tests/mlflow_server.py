@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.conftest import g2p_environment, unused_port
+from grapheme_to_phoneme.serving.ports import unused_port
+from tests.conftest import g2p_environment
 
 
 @dataclass

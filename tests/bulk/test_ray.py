@@ -10,8 +10,9 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from grapheme_to_phoneme.serving.ports import unused_port
 from tests.bulk.running import children_of, infer_arguments, size_of, wait_for
-from tests.conftest import G2P, TinyRun, g2p_environment, run_g2p, unused_port
+from tests.conftest import G2P, TinyRun, g2p_environment, run_g2p
 
 #: Ray starts a dozen processes, each of which loads Python anew.
 START_S = 300.0

@@ -16,7 +16,8 @@ from grapheme_to_phoneme import Pronouncer
 from grapheme_to_phoneme.inference.metadata import DESCRIPTION_PROPERTY, FORMAT_PROPERTY
 from grapheme_to_phoneme.inference.word_lists import format_lines
 from grapheme_to_phoneme.lexicon.entries import group_by_spelling
-from tests.conftest import REPOSITORY, TinyRun, run_g2p, unused_port
+from grapheme_to_phoneme.serving.ports import unused_port
+from tests.conftest import REPOSITORY, TinyRun, run_g2p
 from tests.demo.conftest import (
     PATIENCE_MS,
     PATIENCE_S,

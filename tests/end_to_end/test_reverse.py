@@ -13,8 +13,15 @@ from grapheme_to_phoneme import Pronouncer
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.inference.metadata import DESCRIPTION_PROPERTY
 from grapheme_to_phoneme.lexicon.writing import write_tsv
+from grapheme_to_phoneme.serving.ports import unused_port
 from tests.bulk.running import SMALL_BLOCKS, size_of, wait_for
-from tests.conftest import G2P, TINY_MODEL_OVERRIDES, TinyLexicon, g2p_environment, run_g2p
+from tests.conftest import (
+    G2P,
+    TINY_MODEL_OVERRIDES,
+    TinyLexicon,
+    g2p_environment,
+    run_g2p,
+)
 from tests.test_commands import check_refused
 
 TRAIN_WORDS, DEV_WORDS = 2500, 300
@@ -165,13 +172,17 @@ def test_interrupted_spelling_is_gone_on_with(
         ("package", "--run", "runs/reverse"),
         ("demo", "--model", "runs/reverse/model.onnx"),
         ("export-triton", "--model", "runs/reverse/model.onnx"),
-        ("serve", "mlflow", "--model", "runs/reverse/model.onnx", "serve.port=0"),
     ],
-    ids=["notation", "dictionary", "package", "demo", "triton", "mlflow"],
+    ids=["notation", "dictionary", "package", "demo", "triton"],
 )
 def test_what_needs_pronunciations_is_refused(run: Path, arguments: tuple[str, ...]) -> None:
     completed = run_g2p(*arguments, cwd=run.parent.parent)
     check_refused(completed, "needs a model that pronounces", "phoneme-to-grapheme")
+
+
+def test_it_is_not_served_by_mlflow(run: Path) -> None:
+    arguments = ("serve", "mlflow", "--model", run / "model.onnx", f"serve.port={unused_port()}")
+    check_refused(run_g2p(*arguments), "needs a model that pronounces", "phoneme-to-grapheme")
 
 
 def test_review_is_of_pronunciations(run: Path) -> None:

@@ -10,8 +10,8 @@ from contextlib import suppress
 import pytest
 
 from grapheme_to_phoneme.serving.http_guard import GuardSettings, HttpGuard
+from grapheme_to_phoneme.serving.ports import unused_port
 from grapheme_to_phoneme.serving.server_log import ServerLog
-from tests.conftest import unused_port
 
 HOST = "127.0.0.1"
 

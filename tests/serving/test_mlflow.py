@@ -36,7 +36,8 @@ from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.lexicon.reading import read_lexicon
 from grapheme_to_phoneme.packaging.mlflow_model import CARRIED, save_model
 from grapheme_to_phoneme.packaging.model_address import fetched_model
-from tests.conftest import G2P, REPOSITORY, TinyRun, g2p_environment, run_g2p, unused_port
+from grapheme_to_phoneme.serving.ports import unused_port
+from tests.conftest import G2P, REPOSITORY, TinyRun, g2p_environment, run_g2p
 from tests.mlflow_server import Server, running_server
 from tests.test_walls import HEAVY, imported_modules, modules_after
 

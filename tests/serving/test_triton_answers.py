@@ -15,9 +15,10 @@ from tritonclient import grpc
 from grapheme_to_phoneme import Pronouncer
 from grapheme_to_phoneme.errors import MissingDependencyError, UserError
 from grapheme_to_phoneme.lexicon.entries import group_by_spelling
+from grapheme_to_phoneme.serving.ports import unused_port
 from grapheme_to_phoneme.serving.triton_client import RemotePronouncer, connect
 from grapheme_to_phoneme.serving.triton_protocol import Options
-from tests.conftest import REPOSITORY, TinyRun, run_g2p, unused_port
+from tests.conftest import REPOSITORY, TinyRun, run_g2p
 from tests.serving.triton import (
     ODDITIES,
     OUTPUTS,

@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from grapheme_to_phoneme.configuration import config_directory
 from grapheme_to_phoneme.errors import UserError
 from grapheme_to_phoneme.serving import triton_server
+from grapheme_to_phoneme.serving.ports import unused_port
 from grapheme_to_phoneme.serving.triton_engine import Command
-from tests.conftest import unused_port
 
 PORTS = ("http_port", "grpc_port", "metrics_port")
 

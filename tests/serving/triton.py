@@ -21,8 +21,9 @@ import pytest
 from tritonclient import grpc
 
 from grapheme_to_phoneme.inference.base import Pronunciation
+from grapheme_to_phoneme.serving.ports import unused_port
 from grapheme_to_phoneme.serving.triton_wheel import PYTHON_VERSIONS
-from tests.conftest import G2P, REPOSITORY, g2p_environment, unused_port
+from tests.conftest import G2P, REPOSITORY, g2p_environment
 
 #: Made once for all tests, and for the developer's own servers.
 ENVIRONMENT = REPOSITORY / ".triton" / "environment"

@@ -16,8 +16,9 @@ from mlflow.tracking import MlflowClient
 from grapheme_to_phoneme import Pronouncer
 from grapheme_to_phoneme.configuration import compose_config
 from grapheme_to_phoneme.mlflow_connection import answers
+from grapheme_to_phoneme.serving.ports import unused_port
 from grapheme_to_phoneme.training.tracking import TrackingLogger, git_state
-from tests.conftest import REPOSITORY, TinyRun, g2p_environment, unused_port
+from tests.conftest import REPOSITORY, TinyRun, g2p_environment
 from tests.mlflow_server import running_server
 from tests.training.conftest import Train
 
