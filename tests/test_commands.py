@@ -153,7 +153,7 @@ def test_unknown_flags_are_refused_before_any_work(name: str, tmp_path: Path) ->
         ("trainer.no_such_key=3", "trainer.no_such_key"),
         (
             "model=no_such_model",
-            "accurate averages baseline fast main recurrent "
+            "averages baseline fast main recurrent "
             "reference several small taught three together",
         ),
         ("model=[", "configuration: "),

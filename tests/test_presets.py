@@ -45,7 +45,7 @@ def test_network_that_goes_on_learning_has_its_own_preset(tmp_path: Path) -> Non
     assert automatic_overrides(compose_config(overrides), overrides) == ["experiment=adapted"]
 
 
-@pytest.mark.parametrize("name", ["default", "quick", "fast", "accurate", "medium", "taught"])
+@pytest.mark.parametrize("name", ["default", "quick", "fast", "reference", "medium", "taught"])
 def test_named_preset_is_kept(tmp_path: Path, name: str) -> None:
     overrides = [*write_lexicon(tmp_path / "mine.tsv", 50), f"experiment={name}"]
     assert automatic_overrides(compose_config(overrides), overrides) == []
@@ -69,7 +69,7 @@ def test_lexicon_that_cannot_be_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "preset",
-    ["small", "several", "medium", "taught", "fast", "accurate", "reference", "default"],
+    ["small", "several", "medium", "taught", "fast", "reference", "default"],
 )
 def test_what_the_command_line_says_wins(preset: str) -> None:
     given = ["model=baseline", "trainer.lightning.max_epochs=2", "optimizer.learning_rate=0.5"]
@@ -98,17 +98,13 @@ def test_teacher_of_the_taught_preset() -> None:
     assert config.model.encoder_size == compose_config(["model=main"]).model.encoder_size
 
 
-def test_reference_is_accurate_with_averages_for_lstms() -> None:
-    accurate, reference = (
-        compose_config([f"experiment={name}"]) for name in ("accurate", "reference")
-    )
-    companions = accurate.model.companion, reference.model.companion
-    assert [bool(network.recurrent_layers) for network in companions] == [True, False]
-    assert [network.averages for network in companions] == [False, True]
-    accurate.model.companion = reference.model.companion = None
-    assert accurate.model == reference.model
-    assert accurate.trainer == reference.trainer
-    assert not (accurate.distillation.teachers or reference.distillation.teachers)
+def test_reference_has_two_kinds_of_networks() -> None:
+    config = compose_config(["experiment=reference"])
+    first, second = config.model, config.model.companion
+    assert second.companion is None
+    assert [bool(network.memory_windows) for network in (first, second)] == [True, False]
+    assert [bool(network.recurrent_layers) for network in (first, second)] == [False, True]
+    assert not config.distillation.teachers
 
 
 def test_medium_has_three_kinds_of_networks() -> None:
